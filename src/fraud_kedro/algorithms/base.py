@@ -1,0 +1,93 @@
+"""What an algorithm is to the rest of the project.
+
+An algorithm is one file in this package: its search space, its fit and its
+ONNX twin. Everything speaks log-odds, because calibration, the ensemble and
+reason codes all work on that scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from fraud_kedro.algorithms.graph import GraphBuilder
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelledMatrix:
+    """Rows a model can be fitted or judged on.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_transactions, n_features), float32
+        As `ResolvedSchema.model_matrix` makes them.
+    labels : ndarray of shape (n_transactions,), int8
+        1 is fraud.
+    weights : ndarray of shape (n_transactions,), float64
+        How many transactions of the full table a row stands for.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int8]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.intp]) -> LabelledMatrix:
+        """The given rows, in the given order."""
+        return LabelledMatrix(self.features[rows], self.labels[rows], self.weights[rows])
+
+
+class Algorithm(Protocol):
+    """One way to learn a score from labelled transactions."""
+
+    name: str
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Draw one point of the search space."""
+
+    def fit(
+        self,
+        data: LabelledMatrix,
+        parameters: Parameters,
+        *,
+        seed: int,
+        n_jobs: int,
+        stopping: LabelledMatrix | None = None,
+    ) -> Any:
+        """Fit an estimator; every fit honours the weights.
+
+        Parameters
+        ----------
+        stopping : LabelledMatrix, optional
+            Rows to stop early on, for boosted trees. Without it the number of
+            rounds in ``parameters`` is used as it is.
+        """
+
+    def fixed_parameters(self, estimator: Any, parameters: Parameters) -> dict[str, Any]:
+        """The parameters with what early stopping found (rounds) written in."""
+
+    def log_odds(self, estimator: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Native uncalibrated log-odds of fraud, shape (n_transactions,), finite."""
+
+    def add_to_graph(self, estimator: Any, graph: GraphBuilder, features: str) -> str:
+        """Add the estimator to an ONNX graph.
+
+        Parameters
+        ----------
+        features : str
+            Name of the float32 tensor of shape (n, n_features) to read.
+
+        Returns
+        -------
+        str
+            Name of a tensor of shape (n, 1) with the uncalibrated log-odds.
+        """

@@ -1,0 +1,262 @@
+"""The bundle: a served model as a folder of four files, and nothing executable.
+
+``model.onnx``, ``metadata.json``, ``reference.parquet`` and ``model_card.md``.
+``metadata.json`` holds the SHA-256 of the other files and of itself (of its
+canonical JSON without the field ``checksum``), so a bundle that was changed
+after it was written does not load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fraud_kedro.errors import BundleError
+from fraud_kedro.schema import ResolvedSchema
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.onnx"
+METADATA_FILE = "metadata.json"
+REFERENCE_FILE = "reference.parquet"
+CARD_FILE = "model_card.md"
+REGISTRATION_FILE = "registration.json"
+
+_PAYLOAD = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Thresholds(_Record):
+    """Calibrated probabilities that separate the decisions, compared as float32."""
+
+    flag: float = Field(ge=0, le=1)
+    decline: float = Field(ge=0, le=1)
+    policy: str
+
+
+class Metric(_Record):
+    """A figure on the test rows with its bootstrap interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class DataSource(_Record):
+    """Where the training rows came from."""
+
+    kind: Literal["simulated", "real"]
+    name: str
+    location: str
+
+
+class DataRecord(_Record):
+    """Which rows trained the model."""
+
+    source: DataSource
+    fingerprint: str
+    test_fingerprint: str
+    rows: int
+    frauds: int
+    weighted_rows: float
+    weighted_frauds: float
+    time_from: float
+    time_to: float
+    test_time_from: float
+    split: Literal["temporal", "stratified"]
+    refit: Literal["train", "train_validation", "all"]
+
+
+class Histogram(_Record):
+    """Shares of scores between consecutive edges, on rows the scoring model had not seen."""
+
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+class SelfTest(_Record):
+    """Raw feature rows and the probabilities the graph must give for them."""
+
+    rows: tuple[tuple[float, ...], ...]
+    probabilities: tuple[float, ...]
+
+
+class FileRecord(_Record):
+    sha256: str
+    size: int
+
+
+class BundleMetadata(_Record):
+    """Contents of ``metadata.json``."""
+
+    format_version: int = FORMAT_VERSION
+    model_name: str = "fraud_detection"
+    algorithm: str
+    created: datetime
+    schema_: ResolvedSchema = Field(alias="schema")
+    thresholds: Thresholds
+    metrics: dict[str, Metric]
+    data: DataRecord
+    score_histogram: Histogram
+    flag_rate: float
+    self_test: SelfTest
+    parameters: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    git_revision: str | None = None
+    files: dict[str, FileRecord] = {}
+    checksum: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON without `checksum`."""
+        body = self.model_dump(mode="json", by_alias=True, exclude={"checksum"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class Registration(_Record):
+    """Which version of the registry a local bundle is; the artifact of a version has none."""
+
+    version: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle in memory."""
+
+    folder: Path
+    metadata: BundleMetadata
+    model: bytes
+    registration: Registration | None = None
+
+
+def write_bundle(
+    folder: Path,
+    metadata: BundleMetadata,
+    *,
+    model: bytes,
+    reference: bytes,
+    card: str,
+    registration: Registration | None = None,
+) -> Bundle:
+    """Write a bundle beside its place, verify it, then put it there.
+
+    A reader sees the previous bundle or the new one. Where the platform cannot
+    swap two folders in one step, a crash between the two renames leaves the
+    previous bundle as ``<folder>.previous``, which `read_bundle` falls back to.
+
+    Parameters
+    ----------
+    folder : Path
+        Its final place; a bundle that is there is replaced.
+    metadata : BundleMetadata
+        `files` and `checksum` are filled in here.
+    model, reference : bytes
+        ``model.onnx`` and ``reference.parquet``.
+    card : str
+        ``model_card.md``.
+
+    Returns
+    -------
+    Bundle
+        The bundle as read back from its place.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    payload = {MODEL_FILE: model, REFERENCE_FILE: reference, CARD_FILE: card.encode()}
+    files = {
+        name: FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+        for name, content in payload.items()
+    }
+    sealed = metadata.model_copy(update={"files": files})
+    sealed = sealed.model_copy(update={"checksum": sealed.digest()})
+    payload[METADATA_FILE] = sealed.model_dump_json(by_alias=True, indent=2).encode()
+    if registration is not None:
+        payload[REGISTRATION_FILE] = registration.model_dump_json().encode()
+    staging.mkdir()
+    try:
+        for name, content in payload.items():
+            with (staging / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _read(staging)
+        _swap(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return read_bundle(folder)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle and verify every checksum.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or differs from its checksum, or the format is
+        newer than this code.
+    """
+    previous = _previous(folder)
+    return _read(previous if not folder.exists() and previous.exists() else folder)
+
+
+def _read(folder: Path) -> Bundle:
+    try:
+        raw = json.loads((folder / METADATA_FILE).read_bytes())
+        payload = {name: (folder / name).read_bytes() for name in _PAYLOAD}
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"No bundle at {folder}: {Path(error.filename).name} is missing. Train one with `kedro run`."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{folder / METADATA_FILE} is not JSON ({error}). {_MEND}") from error
+    found = raw.get("format_version") if isinstance(raw, dict) else None
+    if found != FORMAT_VERSION:
+        raise BundleError(
+            f"The bundle at {folder} has format {found!r}; this version reads format {FORMAT_VERSION}. "
+            "Use the release that wrote it, or export the model again."
+        )
+    try:
+        metadata = BundleMetadata.model_validate(raw)
+    except ValidationError as error:
+        raise BundleError(f"{folder / METADATA_FILE} is not a bundle's metadata: {error}. {_MEND}") from error
+    if metadata.digest() != metadata.checksum:
+        raise BundleError(f"{folder / METADATA_FILE} was changed after it was written. {_MEND}")
+    for name, content in payload.items():
+        record = metadata.files.get(name)
+        if record is None or hashlib.sha256(content).hexdigest() != record.sha256:
+            raise BundleError(f"{folder / name} does not match its checksum. {_MEND}")
+    registration = folder / REGISTRATION_FILE
+    return Bundle(
+        folder=folder,
+        metadata=metadata,
+        model=payload[MODEL_FILE],
+        registration=Registration.model_validate_json(registration.read_bytes()) if registration.exists() else None,
+    )
+
+
+_MEND = "Restore it from the registry with `kedro champion set VERSION`, or export the model again."
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.previous")
+
+
+def _swap(staging: Path, folder: Path) -> None:
+    previous = _previous(folder)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    staging.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)

@@ -1,0 +1,184 @@
+"""The roles of columns: the only place that knows what a column is for.
+
+`TransactionSchema` is what a user writes in YAML: names and patterns.
+`ResolvedSchema` is what it becomes once a table has been seen: the exact
+feature order, and which optional roles are there. The resolved form travels in
+the bundle, so the service knows it without the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from fraud_kedro.errors import SchemaError
+
+SECONDS_PER_DAY = 86_400
+
+TimeUse = Literal["hour_of_day", "raw", "none"]
+
+
+class TimeRole(BaseModel):
+    """The column that orders transactions, and what a model may see of it.
+
+    Attributes
+    ----------
+    column : str
+        Name of the column, in seconds.
+    use : {"hour_of_day", "raw", "none"}
+        What the model sees: the second of the day, the value itself, nothing.
+        A model that learns the calendar position of its training days meets
+        only values out of range afterwards.
+    origin : datetime, optional
+        The moment that second 0 stands for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    use: TimeUse = "hour_of_day"
+    origin: datetime | None = None
+
+
+class TransactionSchema(BaseModel):
+    """The roles of a table's columns, as written in the ``schema`` parameters.
+
+    Attributes
+    ----------
+    time, amount, label
+        Required roles. The label is 1 for fraud and 0 for legitimate.
+    transaction_id, sample_weight : str, optional
+        Used if the table has the column.
+    features : list of str
+        Names or shell patterns (``V*``), in the order the model reads them. A
+        pattern stands for its matches in the table's order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: TimeRole
+    amount: str
+    label: str
+    transaction_id: str | None = None
+    sample_weight: str | None = None
+    features: tuple[str, ...] = Field(min_length=1)
+
+    def resolve(self, columns: Sequence[str]) -> ResolvedSchema:
+        """Match the roles with a table's columns.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            The table's column names, in order.
+
+        Returns
+        -------
+        ResolvedSchema
+
+        Raises
+        ------
+        SchemaError
+            If a required column is missing, a pattern matches nothing, or a
+            feature is also the label, the id or the weight.
+        """
+        required = {"time": self.time.column, "amount": self.amount, "label": self.label}
+        missing = [f"{name!r} (role {role})" for role, name in required.items() if name not in columns]
+        reserved = {self.label, self.transaction_id, self.sample_weight} - {None}
+        features: list[str] = []
+        for pattern in self.features:
+            matches = [c for c in columns if fnmatchcase(c, pattern) and c not in reserved]
+            if not matches:
+                missing.append(f"{pattern!r} (features)")
+            features += [c for c in matches if c not in features]
+        if missing:
+            found = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
+            raise SchemaError(
+                f"Missing column(s): {', '.join(missing)}. The table has: {found or 'no columns'}. "
+                "Mend the file, or name its columns under `schema` in the parameters."
+            )
+        for role, name in (("transaction_id", self.transaction_id), ("label", self.label)):
+            if name in self.features:
+                raise SchemaError(f"Column {name!r} has the role {role} and cannot be a feature.")
+        return ResolvedSchema(
+            time=self.time.column,
+            time_use=self.time.use,
+            time_origin=self.time.origin,
+            amount=self.amount,
+            label=self.label,
+            transaction_id=self.transaction_id if self.transaction_id in columns else None,
+            sample_weight=self.sample_weight if self.sample_weight in columns else None,
+            features=tuple(features),
+        )
+
+
+class ResolvedSchema(BaseModel):
+    """The roles as one table fulfils them.
+
+    Attributes
+    ----------
+    features : tuple of str
+        The model's input, in order; every matrix of features has this order.
+    transaction_id, sample_weight : str or None
+        None where the table has no such column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: str
+    time_use: TimeUse
+    time_origin: datetime | None = None
+    amount: str
+    label: str
+    transaction_id: str | None = None
+    sample_weight: str | None = None
+    features: tuple[str, ...]
+
+    @property
+    def time_index(self) -> int | None:
+        """Position of the time column among the features, None if it is not one."""
+        return self.features.index(self.time) if self.time in self.features else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column with a role, each once: features first."""
+        others = (self.time, self.amount, self.label, self.transaction_id, self.sample_weight)
+        return tuple(dict.fromkeys([*self.features, *(c for c in others if c is not None)]))
+
+    @property
+    def hash(self) -> str:
+        """Short digest of what a model's input depends on."""
+        parts = [self.features, self.time, self.time_use, self.amount]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def model_matrix(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What the model reads: time reduced in float64, then everything in float32.
+
+        Epoch seconds in float32 step by 128 s, so time must lose its calendar
+        position before it loses its precision.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_transactions, n_features), float64
+            Raw features in the order of `features`.
+
+        Returns
+        -------
+        ndarray of shape (n_transactions, n_features), float32, C order
+        """
+        matrix = np.array(values, dtype=np.float32, order="C")
+        index = self.time_index
+        if index is not None and self.time_use == "none":
+            matrix[:, index] = 0.0
+        elif index is not None and self.time_use == "hour_of_day":
+            seconds = np.asarray(values[:, index] % SECONDS_PER_DAY, dtype=np.float32)
+            # 86,399.999 rounds up to the next midnight.
+            matrix[:, index] = np.where(seconds >= SECONDS_PER_DAY, np.float32(0.0), seconds)
+        return matrix
