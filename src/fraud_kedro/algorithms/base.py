@@ -9,20 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
 
-from fraud_kedro.algorithms.graph import GraphBuilder
+if TYPE_CHECKING:
+    import optuna
+
+    from fraud_kedro.algorithms.graph import GraphBuilder
 
 Parameters = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledMatrix:
     """Rows a model can be fitted or judged on.
+
+    Equal only to itself: boosters keep the binned form of the rows they were
+    given for as long as this object lives, so the trials of a study should
+    pass the same object for the same fold.
 
     Attributes
     ----------
@@ -47,9 +53,18 @@ class LabelledMatrix:
 
 
 class Algorithm(Protocol):
-    """One way to learn a score from labelled transactions."""
+    """One way to learn a score from labelled transactions.
+
+    Attributes
+    ----------
+    name : str
+        Also the name of its module.
+    defaults : mapping
+        Every parameter with a sound value; no other name is accepted.
+    """
 
     name: str
+    defaults: Parameters
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draw one point of the search space."""

@@ -1,0 +1,162 @@
+"""Gradient-boosted trees of LightGBM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.graph import GraphBuilder
+from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.trees import Tree, TreeEnsemble, floor_to_float32
+from fraud_kedro.errors import TrainingError
+
+if TYPE_CHECKING:
+    import optuna
+
+MAX_BIN = 255
+
+
+class _LightGBM:
+    name = "lightgbm"
+    defaults: Parameters = {
+        "num_boost_round": 300,
+        "patience": 100,
+        "learning_rate": 0.03,
+        "num_leaves": 15,
+        "min_data_in_leaf": 20,
+        "min_sum_hessian_in_leaf": 1e-3,
+        "lambda_l2": 1.0,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.8,
+        "fit_weights": "sample",
+    }
+
+    def __init__(self) -> None:
+        self._binned: WeakKeyDictionary[LabelledMatrix, lightgbm.Dataset] = WeakKeyDictionary()
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        return {
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 4, 63, log=True),
+            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 3, 100, log=True),
+            "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 1e-4, 10.0, log=True),
+            "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 100.0, log=True),
+            "feature_fraction": trial.suggest_float("feature_fraction", 0.1, 1.0),
+            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+        }
+
+    def fit(
+        self,
+        data: LabelledMatrix,
+        parameters: Parameters,
+        *,
+        seed: int,
+        n_jobs: int,
+        stopping: LabelledMatrix | None = None,
+    ) -> lightgbm.Booster:
+        settings = complete(self.name, self.defaults, parameters)
+        require_both_classes(self.name, data)
+        train = self._dataset(data).set_weight(fit_weights(data, settings["fit_weights"]))
+        callbacks: list[Any] = []
+        valid: list[lightgbm.Dataset] = []
+        if stopping is not None:
+            valid = [self._dataset(stopping, reference=train)]
+            callbacks = [lightgbm.early_stopping(settings["patience"], verbose=False)]
+        return lightgbm.train(
+            {
+                "objective": "binary",
+                "metric": "average_precision",
+                "bagging_freq": 1,
+                "num_threads": n_jobs,
+                "seed": seed,
+                "deterministic": True,
+                "force_row_wise": True,
+                "feature_pre_filter": False,
+                "max_bin": MAX_BIN,
+                "verbosity": -1,
+                **{
+                    k: v
+                    for k, v in settings.items()
+                    if k not in {"num_boost_round", "patience", "fit_weights"}
+                },
+            },
+            train,
+            num_boost_round=settings["num_boost_round"],
+            valid_sets=valid,
+            callbacks=callbacks,
+        )
+
+    def _dataset(self, data: LabelledMatrix, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+        """Bins once for as long as the rows live, so that trials on a fold share them."""
+        dataset = self._binned.get(data)
+        if dataset is None:
+            dataset = lightgbm.Dataset(
+                data.features,
+                label=data.labels,
+                weight=data.weights,
+                reference=reference,
+                params={"max_bin": MAX_BIN, "feature_pre_filter": False, "verbosity": -1},
+                free_raw_data=False,
+            ).construct()
+            self._binned[data] = dataset
+        return dataset
+
+    def fixed_parameters(self, estimator: lightgbm.Booster, parameters: Parameters) -> dict[str, Any]:
+        return {**complete(self.name, self.defaults, parameters), "num_boost_round": _rounds(estimator)}
+
+    def log_odds(self, estimator: lightgbm.Booster, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(
+            estimator.predict(features, raw_score=True, num_iteration=_rounds(estimator)), dtype=np.float64
+        )
+
+    def trees(self, estimator: lightgbm.Booster) -> TreeEnsemble:
+        """The booster's trees; the first one holds the starting score."""
+        dump = estimator.dump_model(num_iteration=_rounds(estimator))
+        return TreeEnsemble([_tree(t["tree_structure"]) for t in dump["tree_info"]], base=0.0, inclusive=True)
+
+    def add_to_graph(self, estimator: lightgbm.Booster, graph: GraphBuilder, features: str) -> str:
+        return graph.trees(self.trees(estimator), features)
+
+
+def _rounds(estimator: lightgbm.Booster) -> int:
+    return estimator.best_iteration if estimator.best_iteration > 0 else estimator.current_iteration()
+
+
+def _tree(root: dict[str, Any]) -> Tree:
+    nodes = [root]
+    feature, threshold, left, right, value = [], [], [], [], []
+    for node in nodes:  # grows while it is walked: breadth first
+        if "split_feature" not in node:
+            feature.append(-1)
+            threshold.append(0.0)
+            left.append(0)
+            right.append(0)
+            value.append(node["leaf_value"])
+            continue
+        if node["decision_type"] != "<=" or node["missing_type"] not in {"None", "NaN"}:
+            raise TrainingError(
+                f"A LightGBM split with decision {node['decision_type']!r} and missing values "
+                f"{node['missing_type']!r} has no ONNX twin. Train without categorical features and zero_as_missing."
+            )
+        feature.append(node["split_feature"])
+        threshold.append(node["threshold"])
+        left.append(len(nodes))
+        right.append(len(nodes) + 1)
+        value.append(0.0)
+        nodes += [node["left_child"], node["right_child"]]
+    return Tree(
+        feature=np.array(feature, dtype=np.int64),
+        threshold=floor_to_float32(np.array(threshold, dtype=np.float64)),
+        left=np.array(left, dtype=np.int64),
+        right=np.array(right, dtype=np.int64),
+        value=np.array(value, dtype=np.float64),
+    )
+
+
+ALGORITHM = _LightGBM()

@@ -1,0 +1,179 @@
+"""A trained model: estimator, calibration and roles of columns, natively and as ONNX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fraud_kedro.algorithms.graph import INPUT_NAME, GraphBuilder
+from fraud_kedro.algorithms.registry import get_algorithm
+from fraud_kedro.evaluation.calibration import Calibration, IdentityCalibration, PlattCalibration
+from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema
+
+# Probabilities stay inside, so that their log-odds are finite in float32 too.
+PROBABILITY_FLOOR = float(np.float32(1e-9))
+PROBABILITY_CEILING = 1.0 - 2.0**-23
+
+
+@dataclass(frozen=True)
+class FraudModel:
+    """What training hands to evaluation and export.
+
+    Attributes
+    ----------
+    algorithm : str
+        A name that `get_algorithm` knows.
+    estimator : object
+        What that algorithm's `fit` returned.
+    calibration : Calibration
+        Fitted on rows the estimator has not seen.
+    schema : ResolvedSchema
+        Feature order and the use of time.
+    """
+
+    algorithm: str
+    estimator: Any
+    calibration: Calibration
+    schema: ResolvedSchema
+
+    def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated log-odds of fraud.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_transactions, n_features), float32
+            Finite. Time may be raw or as `ResolvedSchema.model_matrix` leaves it.
+
+        Returns
+        -------
+        ndarray of shape (n_transactions,), float64
+        """
+        reduced = reduce_time(features, self.schema)
+        raw = get_algorithm(self.algorithm).log_odds(self.estimator, reduced)
+        return self.calibration.apply(raw)
+
+    def probability(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probability of fraud, from `PROBABILITY_FLOOR` to `PROBABILITY_CEILING`.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_transactions, n_features), float32
+            As for `log_odds`.
+
+        Returns
+        -------
+        ndarray of shape (n_transactions,), float64
+        """
+        return np.clip(expit(self.log_odds(features)), PROBABILITY_FLOOR, PROBABILITY_CEILING)
+
+
+def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArray[np.float32]:
+    """What the graph does to the time column, in float32 as the graph does it.
+
+    Rows that `ResolvedSchema.model_matrix` made pass unchanged.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_transactions, n_features), float32
+
+    Returns
+    -------
+    ndarray of the same shape, float32
+        A copy where the column changes.
+    """
+    index = schema.time_index
+    if index is None or schema.time_use == "raw":
+        return features
+    reduced = features.copy()
+    if schema.time_use == "none":
+        reduced[:, index] = 0.0
+        return reduced
+    day = np.float32(SECONDS_PER_DAY)
+    seconds = np.fmod(features[:, index], day)
+    # A negative time just below midnight rounds up to the next one: hence the second remainder.
+    reduced[:, index] = np.fmod(np.where(seconds < 0, seconds + day, seconds), day)
+    return reduced
+
+
+def to_onnx(model: FraudModel) -> onnx.ModelProto:
+    """The model as one graph: raw features in, calibrated probability out.
+
+    The input ``features`` is float32 of shape (n, n_features), the output
+    ``probability`` float32 of shape (n,), clipped as `FraudModel.probability`
+    is. NaN and infinity are not defined: refuse them before the graph.
+
+    Parameters
+    ----------
+    model : FraudModel
+
+    Returns
+    -------
+    onnx.ModelProto
+        Checked; the same model always gives the same bytes from
+        ``SerializeToString(deterministic=True)``.
+    """
+    schema = model.schema
+    graph = GraphBuilder(len(schema.features))
+    features = _add_time(graph, schema)
+    raw = get_algorithm(model.algorithm).add_to_graph(model.estimator, graph, features)
+    probability = _add_probability(graph, raw, model.calibration)
+    return graph.finish(
+        probability,
+        {
+            "algorithm": model.algorithm,
+            "features": json.dumps(schema.features),
+            "schema_hash": schema.hash,
+            "time_use": schema.time_use,
+        },
+    )
+
+
+def _add_time(graph: GraphBuilder, schema: ResolvedSchema) -> str:
+    index = schema.time_index
+    if index is None or schema.time_use == "raw":
+        return INPUT_NAME
+    # The column alone: a remainder over the whole matrix costs fifteen times as much.
+    widths = np.array([index, 1, len(schema.features) - index - 1], dtype=np.int64)
+    parts = list(
+        graph.node_of(
+            "Split", [INPUT_NAME, graph.constant(widths[widths > 0])], int((widths > 0).sum()), axis=1
+        )
+    )
+    position = 1 if index > 0 else 0
+    parts[position] = (_zero_time if schema.time_use == "none" else _second_of_day)(graph, parts[position])
+    return graph.node("Concat", parts, axis=1)
+
+
+def _zero_time(graph: GraphBuilder, time: str) -> str:
+    return graph.node("Sub", [time, time])
+
+
+def _second_of_day(graph: GraphBuilder, time: str) -> str:
+    day = graph.constant(np.array([SECONDS_PER_DAY], dtype=np.float32))
+    zero = graph.constant(np.zeros(1, dtype=np.float32))
+    seconds = graph.node("Mod", [time, day], fmod=1)
+    negative = graph.node("Less", [seconds, zero])
+    shifted = graph.node("Add", [seconds, day])
+    return graph.node("Mod", [graph.node("Where", [negative, shifted, seconds]), day], fmod=1)
+
+
+def _add_probability(graph: GraphBuilder, log_odds: str, calibration: Calibration) -> str:
+    """``1 / (1 + exp(-z))``: onnxruntime's own Sigmoid ties everything below 1e-7."""
+    match calibration:
+        case PlattCalibration(slope=slope, intercept=intercept):
+            line = [np.array([[-slope]], dtype=np.float32), np.array([-intercept], dtype=np.float32)]
+            negated = graph.node("Gemm", [log_odds, *map(graph.constant, line)])
+        case IdentityCalibration():
+            negated = graph.node("Neg", [log_odds])
+        case _:
+            assert_never(calibration)
+    one = graph.constant(np.ones(1, dtype=np.float32))
+    probability = graph.node("Reciprocal", [graph.node("Add", [graph.node("Exp", [negated]), one])])
+    bounds = [np.array(b, dtype=np.float32) for b in (PROBABILITY_FLOOR, PROBABILITY_CEILING)]
+    return graph.node("Clip", [probability, *map(graph.constant, bounds)])

@@ -1,0 +1,76 @@
+"""Parameters every algorithm shares: completing them, and which weights a fit sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.errors import TrainingError
+
+FIT_WEIGHTS = ("sample", "sqrt", "none")
+
+
+def complete(name: str, defaults: Parameters, parameters: Parameters) -> dict[str, Any]:
+    """The defaults of algorithm `name` with `parameters` over them.
+
+    Raises
+    ------
+    TrainingError
+        If a parameter is not among the defaults.
+    """
+    unknown = sorted(set(parameters) - set(defaults))
+    if unknown:
+        raise TrainingError(
+            f"{name} has no parameter {', '.join(map(repr, unknown))}. It has: {', '.join(sorted(defaults))}."
+        )
+    return {**defaults, **parameters}
+
+
+def require_both_classes(name: str, data: LabelledMatrix) -> None:
+    """Refuse rows nothing can be learnt from.
+
+    Raises
+    ------
+    TrainingError
+        If a class has no row, or no row with a positive weight.
+    """
+    counted = data.weights > 0
+    frauds = int(((data.labels == 1) & counted).sum())
+    legitimate = int(((data.labels == 0) & counted).sum())
+    if not frauds or not legitimate:
+        raise TrainingError(
+            f"{name} needs both classes to learn from; it got {frauds} frauds and {legitimate} legitimate "
+            "transactions. Give the training part more rows, or fewer folds."
+        )
+
+
+def fit_weights(data: LabelledMatrix, kind: str) -> NDArray[np.float64]:
+    """Weights a fit sees, scaled to a mean of one.
+
+    Regularisation and the least hessian of a leaf then mean the same on a
+    sample and on the table it stands for. Metrics and calibration always use
+    the weights themselves, so a fit without them is put right there.
+
+    Parameters
+    ----------
+    kind : {"sample", "sqrt", "none"}
+        The weights, their square roots, or ones.
+
+    Returns
+    -------
+    ndarray of shape (n_transactions,), float64
+    """
+    if kind == "sample":
+        weights = data.weights
+    elif kind == "sqrt":
+        weights = np.sqrt(data.weights)
+    elif kind == "none":
+        weights = np.ones(len(data), dtype=np.float64)
+    else:
+        raise TrainingError(
+            f"fit_weights {kind!r} is unknown. It should be one of: {', '.join(FIT_WEIGHTS)}."
+        )
+    return weights / weights.mean()

@@ -1,0 +1,104 @@
+"""Random forest of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+
+from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.graph import GraphBuilder
+from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.trees import Tree, TreeEnsemble, floor_to_float32
+
+if TYPE_CHECKING:
+    import optuna
+
+# Added to both classes' shares: trees that agree have finite log-odds, and no ranking is lost to a clip.
+SMOOTHING = 1e-4
+
+
+class _RandomForest:
+    name = "random_forest"
+    defaults: Parameters = {
+        "n_estimators": 200,
+        "max_depth": 12,
+        "min_samples_leaf": 2,
+        "max_features": 0.2,
+        "max_samples": 0.9,
+        "class_weight": "none",
+        "fit_weights": "sample",
+    }
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        return {
+            "n_estimators": trial.suggest_int("n_estimators", 100, 300, step=50),
+            "max_depth": trial.suggest_int("max_depth", 4, 16),
+            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 20, log=True),
+            "max_features": trial.suggest_float("max_features", 0.07, 0.6, log=True),
+            "max_samples": trial.suggest_float("max_samples", 0.3, 1.0),
+            "class_weight": trial.suggest_categorical("class_weight", ["none", "balanced"]),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+        }
+
+    def fit(
+        self,
+        data: LabelledMatrix,
+        parameters: Parameters,
+        *,
+        seed: int,
+        n_jobs: int,
+        stopping: LabelledMatrix | None = None,
+    ) -> RandomForestClassifier:
+        settings = complete(self.name, self.defaults, parameters)
+        require_both_classes(self.name, data)
+        forest = RandomForestClassifier(
+            n_estimators=settings["n_estimators"],
+            max_depth=settings["max_depth"],
+            min_samples_leaf=settings["min_samples_leaf"],
+            max_features=settings["max_features"],
+            max_samples=settings["max_samples"],
+            class_weight=None if settings["class_weight"] == "none" else settings["class_weight"],
+            random_state=seed,
+            n_jobs=n_jobs,
+        )
+        return forest.fit(
+            data.features, data.labels, sample_weight=fit_weights(data, settings["fit_weights"])
+        )
+
+    def fixed_parameters(self, estimator: RandomForestClassifier, parameters: Parameters) -> dict[str, Any]:
+        return complete(self.name, self.defaults, parameters)
+
+    def log_odds(
+        self, estimator: RandomForestClassifier, features: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        share = estimator.predict_proba(features)[:, 1]
+        return np.log((share + SMOOTHING) / (1.0 - share + SMOOTHING))
+
+    def trees(self, estimator: RandomForestClassifier) -> TreeEnsemble:
+        """The forest with each leaf's share of frauds divided by the number of trees."""
+        trees = []
+        for member in estimator.estimators_:
+            grown = member.tree_
+            leaf = grown.children_left < 0
+            trees.append(
+                Tree(
+                    feature=np.where(leaf, -1, grown.feature),
+                    threshold=floor_to_float32(grown.threshold),
+                    left=np.where(leaf, 0, grown.children_left),
+                    right=np.where(leaf, 0, grown.children_right),
+                    value=grown.value[:, 0, 1] / len(estimator.estimators_),
+                )
+            )
+        return TreeEnsemble(trees, base=0.0, inclusive=True)
+
+    def add_to_graph(self, estimator: RandomForestClassifier, graph: GraphBuilder, features: str) -> str:
+        share = graph.trees(self.trees(estimator), features)
+        fraud = graph.node("Add", [share, graph.constant(np.array([SMOOTHING], dtype=np.float32))])
+        whole = graph.constant(np.array([1.0 + 2.0 * SMOOTHING], dtype=np.float32))
+        return graph.node("Log", [graph.node("Div", [fraud, graph.node("Sub", [whole, fraud])])])
+
+
+ALGORITHM = _RandomForest()

@@ -1,0 +1,140 @@
+"""Gradient-boosted trees of XGBoost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.graph import GraphBuilder
+from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.trees import Tree, TreeEnsemble
+
+if TYPE_CHECKING:
+    import optuna
+
+MAX_BIN = 256
+
+
+class _XGBoost:
+    name = "xgboost"
+    defaults: Parameters = {
+        "num_boost_round": 300,
+        "patience": 100,
+        "learning_rate": 0.05,
+        "max_depth": 4,
+        "min_child_weight": 1.0,
+        "reg_lambda": 1.0,
+        "gamma": 0.0,
+        "colsample_bynode": 0.5,
+        "subsample": 0.8,
+        "fit_weights": "sample",
+    }
+
+    def __init__(self) -> None:
+        self._binned: WeakKeyDictionary[LabelledMatrix, xgboost.QuantileDMatrix] = WeakKeyDictionary()
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        return {
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
+            "max_depth": trial.suggest_int("max_depth", 2, 8),
+            "min_child_weight": trial.suggest_float("min_child_weight", 1e-3, 10.0, log=True),
+            "reg_lambda": trial.suggest_float("reg_lambda", 1e-2, 100.0, log=True),
+            "gamma": trial.suggest_float("gamma", 1e-3, 5.0, log=True),
+            "colsample_bynode": trial.suggest_float("colsample_bynode", 0.1, 1.0),
+            "subsample": trial.suggest_float("subsample", 0.4, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+        }
+
+    def fit(
+        self,
+        data: LabelledMatrix,
+        parameters: Parameters,
+        *,
+        seed: int,
+        n_jobs: int,
+        stopping: LabelledMatrix | None = None,
+    ) -> xgboost.Booster:
+        settings = complete(self.name, self.defaults, parameters)
+        require_both_classes(self.name, data)
+        weights = fit_weights(data, settings["fit_weights"])
+        train = self._matrix(data)
+        train.set_weight(weights)
+        watched = [] if stopping is None else [(self._matrix(stopping, reference=train), "stopping")]
+        booster = xgboost.train(
+            {
+                "objective": "binary:logistic",
+                "eval_metric": "aucpr",
+                "tree_method": "hist",
+                "max_bin": MAX_BIN,
+                # XGBoost's own guess is one Newton step from a half: far off for a rare class.
+                "base_score": float(np.average(data.labels, weights=weights)),
+                "nthread": n_jobs,
+                "seed": seed,
+                "verbosity": 0,
+                **{
+                    k: v
+                    for k, v in settings.items()
+                    if k not in {"num_boost_round", "patience", "fit_weights"}
+                },
+            },
+            train,
+            num_boost_round=settings["num_boost_round"],
+            evals=watched,
+            early_stopping_rounds=None if stopping is None else settings["patience"],
+            verbose_eval=False,
+        )
+        return booster if stopping is None else booster[: booster.best_iteration + 1]
+
+    def _matrix(
+        self, data: LabelledMatrix, reference: xgboost.QuantileDMatrix | None = None
+    ) -> xgboost.QuantileDMatrix:
+        """Bins once for as long as the rows live, so that trials on a fold share them."""
+        matrix = self._binned.get(data)
+        if matrix is None:
+            matrix = xgboost.QuantileDMatrix(
+                data.features, label=data.labels, weight=data.weights, max_bin=MAX_BIN, ref=reference
+            )
+            self._binned[data] = matrix
+        return matrix
+
+    def fixed_parameters(self, estimator: xgboost.Booster, parameters: Parameters) -> dict[str, Any]:
+        rounds = estimator.num_boosted_rounds()
+        return {**complete(self.name, self.defaults, parameters), "num_boost_round": rounds}
+
+    def log_odds(self, estimator: xgboost.Booster, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        margin = estimator.inplace_predict(np.ascontiguousarray(features), predict_type="margin")
+        return np.asarray(margin, dtype=np.float64)
+
+    def trees(self, estimator: xgboost.Booster) -> TreeEnsemble:
+        """The booster's trees, from its documented JSON."""
+        learner = json.loads(estimator.save_raw(raw_format="json"))["learner"]
+        (base_score,) = json.loads(learner["learner_model_param"]["base_score"])
+        trees = learner["gradient_booster"]["model"]["trees"]
+        return TreeEnsemble([_tree(tree) for tree in trees], base=float(logit(base_score)), inclusive=False)
+
+    def add_to_graph(self, estimator: xgboost.Booster, graph: GraphBuilder, features: str) -> str:
+        return graph.trees(self.trees(estimator), features)
+
+
+def _tree(saved: dict[str, Any]) -> Tree:
+    left = np.array(saved["left_children"], dtype=np.int64)
+    leaf = left < 0
+    # A leaf keeps its value where a split keeps its threshold.
+    condition = np.array(saved["split_conditions"], dtype=np.float32)
+    return Tree(
+        feature=np.where(leaf, -1, np.array(saved["split_indices"], dtype=np.int64)),
+        threshold=np.where(leaf, np.float32(0.0), condition),
+        left=np.where(leaf, 0, left),
+        right=np.where(leaf, 0, np.array(saved["right_children"], dtype=np.int64)),
+        value=np.where(leaf, condition, 0.0).astype(np.float64),
+    )
+
+
+ALGORITHM = _XGBoost()
