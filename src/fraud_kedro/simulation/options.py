@@ -1,0 +1,118 @@
+"""What can be asked of the simulator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from fraud_kedro.errors import FraudKedroError
+from fraud_kedro.simulation.drift import Drift, Scale, Shift
+from fraud_kedro.simulation.statistics import TableStatistics, ulb_statistics
+
+MAXIMUM_ROWS = 1_000_000_000
+
+
+class SimulationError(FraudKedroError):
+    """The simulator was asked for a table it cannot draw."""
+
+
+def _as_tuple(value: Any) -> Any:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class SimulationOptions(BaseModel):
+    """The size and kind of a simulated table.
+
+    Attributes
+    ----------
+    rows : int, default 284,807
+        Transactions, duplicates included.
+    fraud_rate : float, default 492 / 284,807
+        Share of the rows that are fraud.
+    frauds : int, optional
+        Number of frauds, in place of `fraud_rate`. Either way the number is
+        exact: ``round(rows * fraud_rate)`` without drift.
+    seed : int, default 0
+        The same options and seed give the same table.
+    duplicates : int, optional
+        How many of the rows repeat another row exactly. The default is what the
+        real table has, 1,081, in proportion to `rows`.
+    drift : tuple of Drift
+        Changes from some time on; YAML may give one mapping or a list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: Annotated[int, Field(strict=True, ge=1, le=MAXIMUM_ROWS)] = 284_807
+    fraud_rate: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    frauds: Annotated[int, Field(strict=True, ge=0)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    duplicates: Annotated[int, Field(strict=True, ge=0)] | None = None
+    drift: Annotated[tuple[Drift, ...], BeforeValidator(_as_tuple)] = ()
+
+    @classmethod
+    def parse(cls, **options: Any) -> SimulationOptions:
+        """Check options that come from outside.
+
+        Raises
+        ------
+        SimulationError
+            Naming every option that is wrong, what it was and what is allowed.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'options'}: {problem['msg']} (got {problem['input']!r})"
+                for problem in error.errors(include_url=False)
+            )
+            raise SimulationError(f"The simulator cannot draw this table: {problems}.") from error
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.fraud_rate is not None and self.frauds is not None:
+            raise ValueError("give `fraud_rate` or `frauds`, not both")
+        if self.frauds is not None and self.frauds > self.rows:
+            raise ValueError(f"{self.frauds:,} frauds do not fit into {self.rows:,} rows")
+        if self.duplicates is not None and self.duplicates > self.rows // 2:
+            raise ValueError(f"at most half of the {self.rows:,} rows can repeat another one")
+        statistics = ulb_statistics()
+        for change in self.drift:
+            if isinstance(change, Shift | Scale) and change.column not in statistics.columns:
+                raise ValueError(
+                    f"drift: there is no column {change.column!r} to change; there are {', '.join(statistics.columns)}"
+                )
+            if change.start >= statistics.time_span_seconds:
+                raise ValueError(
+                    f"drift: `from` is {change.start:g}, but the table ends at second {statistics.time_span_seconds:,}"
+                )
+        return self
+
+    def fraud_count(self, statistics: TableStatistics) -> int:
+        """Number of frauds in a table without drift, duplicates included."""
+        if self.frauds is not None:
+            return self.frauds
+        rate = statistics.frauds / statistics.rows if self.fraud_rate is None else self.fraud_rate
+        return round(self.rows * rate)
+
+    def duplicate_counts(self, statistics: TableStatistics) -> tuple[int, int]:
+        """Repeated legitimate rows and repeated frauds, in the real table's proportion.
+
+        Returns
+        -------
+        tuple of int
+            Never more than half of either class.
+        """
+        frauds = self.fraud_count(statistics)
+        legitimate = self.rows - frauds
+        repeated = statistics.rows - statistics.distinct_rows
+        repeated_frauds = statistics.frauds - statistics.distinct_frauds
+        total = round(self.rows * repeated / statistics.rows) if self.duplicates is None else self.duplicates
+        of_frauds = frauds * repeated_frauds / statistics.frauds
+        of_legitimate = legitimate * (repeated - repeated_frauds) / (statistics.rows - statistics.frauds)
+        share = of_frauds / (of_frauds + of_legitimate)
+        fraud_part = min(max(round(total * share), total - legitimate // 2), frauds // 2)
+        return min(total - fraud_part, legitimate // 2), fraud_part
