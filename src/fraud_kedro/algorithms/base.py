@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
     from fraud_kedro.algorithms.graph import GraphBuilder
+    from fraud_kedro.algorithms.trees import TreeEnsemble
 
 Parameters = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ class LabelledMatrix:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.intp]) -> LabelledMatrix:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         return LabelledMatrix(self.features[rows], self.labels[rows], self.weights[rows])
 
 
@@ -88,10 +89,13 @@ class Algorithm(Protocol):
         """
 
     def fixed_parameters(self, estimator: Any, parameters: Parameters) -> dict[str, Any]:
-        """The parameters with what early stopping found (rounds) written in."""
+        """Write what early stopping found (rounds) into the parameters."""
 
     def log_odds(self, estimator: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Native uncalibrated log-odds of fraud, shape (n_transactions,), finite."""
+        """Score natively: uncalibrated log-odds of fraud, shape (n_transactions,), finite."""
+
+    def trees(self, estimator: Any) -> TreeEnsemble | None:
+        """Return the estimator's trees as its graph has them, None if it has none."""
 
     def add_to_graph(self, estimator: Any, graph: GraphBuilder, features: str) -> str:
         """Add the estimator to an ONNX graph.

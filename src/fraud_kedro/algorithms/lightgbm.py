@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import lightgbm
@@ -23,7 +23,7 @@ MAX_BIN = 255
 
 class _LightGBM:
     name = "lightgbm"
-    defaults: Parameters = {
+    defaults: ClassVar[Parameters] = {
         "num_boost_round": 300,
         "patience": 100,
         "learning_rate": 0.03,
@@ -116,7 +116,7 @@ class _LightGBM:
         )
 
     def trees(self, estimator: lightgbm.Booster) -> TreeEnsemble:
-        """The booster's trees; the first one holds the starting score."""
+        """Return the booster's trees; the first one holds the starting score."""
         dump = estimator.dump_model(num_iteration=_rounds(estimator))
         return TreeEnsemble([_tree(t["tree_structure"]) for t in dump["tree_info"]], base=0.0, inclusive=True)
 
@@ -142,7 +142,7 @@ def _tree(root: dict[str, Any]) -> Tree:
         if node["decision_type"] != "<=" or node["missing_type"] not in {"None", "NaN"}:
             raise TrainingError(
                 f"A LightGBM split with decision {node['decision_type']!r} and missing values "
-                f"{node['missing_type']!r} has no ONNX twin. Train without categorical features and zero_as_missing."
+                f"{node['missing_type']!r} has no ONNX twin. Train without categories and zero_as_missing."
             )
         feature.append(node["split_feature"])
         threshold.append(node["threshold"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ LOG_ODDS_BOUND = 50.0
 
 class _LogisticRegression:
     name = "logistic_regression"
-    defaults: Parameters = {"C": 0.1, "class_weight": "none", "fit_weights": "sample"}
+    defaults: ClassVar[Parameters] = {"C": 0.1, "class_weight": "none", "fit_weights": "sample"}
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
@@ -71,6 +71,9 @@ class _LogisticRegression:
     def log_odds(self, estimator: Pipeline, features: NDArray[np.float32]) -> NDArray[np.float64]:
         score = estimator.decision_function(features.astype(np.float64))
         return np.clip(score, -LOG_ODDS_BOUND, LOG_ODDS_BOUND)
+
+    def trees(self, estimator: Pipeline) -> None:
+        return None
 
     def add_to_graph(self, estimator: Pipeline, graph: GraphBuilder, features: str) -> str:
         scaler, classifier = estimator.named_steps["scaler"], estimator.named_steps["classifier"]

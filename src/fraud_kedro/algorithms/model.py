@@ -74,7 +74,7 @@ class FraudModel:
 
 
 def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArray[np.float32]:
-    """What the graph does to the time column, in float32 as the graph does it.
+    """Reduce the time column in float32, as the graph does it.
 
     Rows that `ResolvedSchema.model_matrix` made pass unchanged.
 
@@ -102,7 +102,7 @@ def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArra
 
 
 def to_onnx(model: FraudModel) -> onnx.ModelProto:
-    """The model as one graph: raw features in, calibrated probability out.
+    """Convert a model to one graph: raw features in, calibrated probability out.
 
     The input ``features`` is float32 of shape (n, n_features), the output
     ``probability`` float32 of shape (n,), clipped as `FraudModel.probability`

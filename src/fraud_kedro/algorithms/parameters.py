@@ -14,7 +14,7 @@ FIT_WEIGHTS = ("sample", "sqrt", "none")
 
 
 def complete(name: str, defaults: Parameters, parameters: Parameters) -> dict[str, Any]:
-    """The defaults of algorithm `name` with `parameters` over them.
+    """Put `parameters` over the defaults of algorithm `name`.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ SMOOTHING = 1e-4
 
 class _RandomForest:
     name = "random_forest"
-    defaults: Parameters = {
+    defaults: ClassVar[Parameters] = {
         "n_estimators": 200,
         "max_depth": 12,
         "min_samples_leaf": 2,
@@ -78,7 +78,7 @@ class _RandomForest:
         return np.log((share + SMOOTHING) / (1.0 - share + SMOOTHING))
 
     def trees(self, estimator: RandomForestClassifier) -> TreeEnsemble:
-        """The forest with each leaf's share of frauds divided by the number of trees."""
+        """Return the forest, each leaf's share of frauds divided by the number of trees."""
         trees = []
         for member in estimator.estimators_:
             grown = member.tree_

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def floor_to_float32(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The largest float32 not above each threshold.
+    """Round each threshold to the largest float32 not above it.
 
     For every float32 ``x``: ``x <= threshold`` if and only if
     ``x <= floor_to_float32(threshold)``.
@@ -92,7 +92,7 @@ class TreeEnsemble:
         }
 
     def without_constants(self) -> TreeEnsemble:
-        """The same scores with trees that are a single leaf added to the base."""
+        """Add the trees that are a single leaf to the base; the scores stay."""
         splitting = [tree for tree in self.trees if len(tree) > 1]
         constant = sum(float(tree.value[0]) for tree in self.trees if len(tree) == 1)
         return TreeEnsemble(splitting, self.base + constant, self.inclusive)

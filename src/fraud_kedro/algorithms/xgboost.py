@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,7 +24,7 @@ MAX_BIN = 256
 
 class _XGBoost:
     name = "xgboost"
-    defaults: Parameters = {
+    defaults: ClassVar[Parameters] = {
         "num_boost_round": 300,
         "patience": 100,
         "learning_rate": 0.05,
@@ -113,7 +113,7 @@ class _XGBoost:
         return np.asarray(margin, dtype=np.float64)
 
     def trees(self, estimator: xgboost.Booster) -> TreeEnsemble:
-        """The booster's trees, from its documented JSON."""
+        """Return the booster's trees, from its documented JSON."""
         learner = json.loads(estimator.save_raw(raw_format="json"))["learner"]
         (base_score,) = json.loads(learner["learner_model_param"]["base_score"])
         trees = learner["gradient_booster"]["model"]["trees"]
