@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import optuna
 
 MAX_BIN = 255
+# LightGBM reads every value this close to zero as zero before it compares (kZeroThreshold in its meta.h).
+ZERO_RADIUS = np.float32(1e-35)
 
 
 class _LightGBM:
@@ -152,11 +154,19 @@ def _tree(root: dict[str, Any]) -> Tree:
         nodes += [node["left_child"], node["right_child"]]
     return Tree(
         feature=np.array(feature, dtype=np.int64),
-        threshold=floor_to_float32(np.array(threshold, dtype=np.float64)),
+        threshold=_around_zero(floor_to_float32(np.array(threshold, dtype=np.float64))),
         left=np.array(left, dtype=np.int64),
         right=np.array(right, dtype=np.int64),
         value=np.array(value, dtype=np.float64),
     )
+
+
+def _around_zero(threshold: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move thresholds inside the radius to its ends, so that all of it falls on zero's side."""
+    below_zero = (threshold >= -ZERO_RADIUS) & (threshold < 0)
+    above_zero = (threshold >= 0) & (threshold < ZERO_RADIUS)
+    below = np.nextafter(-ZERO_RADIUS, np.float32(-np.inf))
+    return np.where(below_zero, below, np.where(above_zero, ZERO_RADIUS, threshold))
 
 
 ALGORITHM = _LightGBM()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -69,7 +70,9 @@ class _LogisticRegression:
         return complete(self.name, self.defaults, parameters)
 
     def log_odds(self, estimator: Pipeline, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        score = estimator.decision_function(features.astype(np.float64))
+        # The check for finite numbers adds them up, which overflows on the largest ones.
+        with config_context(assume_finite=True):
+            score = np.asarray(estimator.decision_function(features.astype(np.float64)), dtype=np.float64)
         return np.clip(score, -LOG_ODDS_BOUND, LOG_ODDS_BOUND)
 
     def trees(self, estimator: Pipeline) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
@@ -74,7 +75,9 @@ class _RandomForest:
     def log_odds(
         self, estimator: RandomForestClassifier, features: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        share = estimator.predict_proba(features)[:, 1]
+        # The check for finite numbers adds them up, which overflows on the largest ones.
+        with config_context(assume_finite=True):
+            share = np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
         return np.log((share + SMOOTHING) / (1.0 - share + SMOOTHING))
 
     def trees(self, estimator: RandomForestClassifier) -> TreeEnsemble:
