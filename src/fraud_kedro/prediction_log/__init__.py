@@ -1,0 +1,18 @@
+"""What was predicted: one table, one way in, one way out."""
+
+from fraud_kedro.prediction_log.group_commit import GroupCommit
+from fraud_kedro.prediction_log.reader import PredictionReader, open_for_reading
+from fraud_kedro.prediction_log.tables import PredictionRecord, predictions
+from fraud_kedro.prediction_log.wide_view import refresh_wide_view
+from fraud_kedro.prediction_log.writer import PredictionWriter, open_for_writing
+
+__all__ = [
+    "GroupCommit",
+    "PredictionReader",
+    "PredictionRecord",
+    "PredictionWriter",
+    "open_for_reading",
+    "open_for_writing",
+    "predictions",
+    "refresh_wide_view",
+]

@@ -1,0 +1,379 @@
+"""The model registry: which version is champion, and who said so.
+
+One thin layer over `mlflow.MlflowClient`; mlflow-skinny is enough for it.
+Nothing else in the package knows MLflow's names for these things.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from fraud_kedro.champion.bundle import Bundle, read_bundle
+from fraud_kedro.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MODEL_NAME = "fraud_detection"
+BUNDLE_TAG = "bundle"
+
+Alias = Literal["champion", "challenger", "shadow"]
+ALIASES: tuple[Alias, ...] = get_args(Alias)
+
+HISTORY_TAG = "alias_history"
+# MLflow's table holds 5,000 characters in a tag of a registered model.
+_HISTORY_LENGTH = 5000
+
+# MLflow's own: 120 s a request and 7 retries with back-off, many minutes for a server that is gone.
+_FAIL_FAST = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the model as the registry knows it.
+
+    Attributes
+    ----------
+    version : int
+    run_id : str
+        The MLflow run that exported it.
+    tags : mapping of str to str
+    source : str
+        URI of the bundle's folder.
+    aliases : tuple of str
+    """
+
+    version: int
+    run_id: str
+    tags: Mapping[str, str]
+    source: str
+    aliases: tuple[str, ...] = ()
+
+
+class Registry:
+    """The versions of `MODEL_NAME` and their aliases.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        An MLflow tracking URI: a server or a database.
+    fail_fast : bool
+        Give up on a server after seconds, where MLflow itself would retry for
+        minutes. Sets MLflow's environment variables unless they are set, so it
+        holds for the whole process: for a service, not for a training run.
+
+    Notes
+    -----
+    Reading never creates anything: a SQLite store that is not there is an
+    error, where MLflow would create it.
+    """
+
+    def __init__(self, tracking_uri: str, *, fail_fast: bool = False) -> None:
+        self.tracking_uri = tracking_uri
+        self._client: MlflowClient | None = None
+        # Importing MLflow is what starts its telemetry.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        if fail_fast:
+            for name, value in _FAIL_FAST.items():
+                os.environ.setdefault(name, value)
+
+    def resolve(self, alias: Alias) -> RegisteredVersion:
+        """Find the version an alias names.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached, or no version has the alias.
+        """
+        found = self.find(alias)
+        if found is None:
+            raise RegistryError(
+                f"No version of {MODEL_NAME!r} at {self._where} has the alias {alias!r}. Train one with "
+                "`kedro run`, or choose one with `kedro champion set VERSION`."
+            )
+        return found
+
+    def find(self, alias: Alias) -> RegisteredVersion | None:
+        """Find the version an alias names, None if no version has it.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached.
+        """
+        with self._asking() as client:
+            try:
+                return _record(client.get_model_version_by_alias(MODEL_NAME, alias))
+            except _mlflow_exception() as error:
+                if _is_absent(error):
+                    return None
+                raise
+
+    def version(self, number: int) -> RegisteredVersion:
+        """Find a version by its number.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached or has no such version.
+        """
+        with self._asking() as client:
+            try:
+                return _record(client.get_model_version(MODEL_NAME, str(number)))
+            except _mlflow_exception() as error:
+                if not _is_absent(error):
+                    raise
+        raise RegistryError(
+            f"{MODEL_NAME!r} at {self._where} has no version {number}. "
+            "`kedro champion show` lists those it has."
+        )
+
+    def versions(self) -> list[RegisteredVersion]:
+        """List every version, newest first, with its aliases."""
+        with self._asking() as client:
+            found = [_record(v) for v in client.search_model_versions(f"name = '{MODEL_NAME}'")]
+            try:
+                aliases = client.get_registered_model(MODEL_NAME).aliases
+            except _mlflow_exception() as error:
+                if not _is_absent(error):
+                    raise
+                aliases = {}
+        by_version: dict[int, list[str]] = {}
+        for alias, number in aliases.items():
+            by_version.setdefault(int(number), []).append(alias)
+        found = [_with_aliases(v, tuple(sorted(by_version.get(v.version, ())))) for v in found]
+        return sorted(found, key=lambda v: v.version, reverse=True)
+
+    def download(self, version: RegisteredVersion, folder: Path) -> Bundle:
+        """Fetch a version's bundle and verify it.
+
+        Parameters
+        ----------
+        version : RegisteredVersion
+        folder : Path
+            Where the bundle goes; must not exist yet.
+
+        Returns
+        -------
+        Bundle
+            Its `folder` is `folder`.
+
+        Raises
+        ------
+        RegistryError
+            If the artifact cannot be fetched.
+        BundleError
+            If what came differs from its checksums.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as staging:
+            with self._asking():
+                # Not at the top: importing MLflow takes seconds.
+                from mlflow.artifacts import download_artifacts
+
+                local = download_artifacts(
+                    artifact_uri=version.source, dst_path=staging, tracking_uri=self.tracking_uri
+                )
+            if not Path(local).is_dir():
+                raise RegistryError(
+                    f"Version {version.version} of {MODEL_NAME!r} has no bundle at {version.source}. "
+                    "Export it again with `kedro run --pipeline=export`."
+                )
+            read_bundle(Path(local))
+            shutil.move(local, folder)
+        return read_bundle(folder)
+
+    def set_alias(self, alias: Alias, version: int, *, by: str, why: str) -> None:
+        """Move an alias, and record who did it and why.
+
+        Parameters
+        ----------
+        alias : {"champion", "challenger", "shadow"}
+        version : int
+        by, why : str
+            Recorded as tags on the version, and in the model's history.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached, or has no such version or alias.
+        """
+        _check_alias(alias)
+        self.version(version)
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._asking() as client:
+            client.set_registered_model_alias(MODEL_NAME, alias, str(version))
+            for key, value in (("by", by), ("when", when), ("why", why)):
+                client.set_model_version_tag(MODEL_NAME, str(version), f"{alias}.{key}", value)
+            self._remember(client, {"alias": alias, "version": version, "by": by, "when": when, "why": why})
+
+    def delete_alias(self, alias: Alias, *, by: str, why: str) -> None:
+        """Take an alias away; nothing happens when no version has it.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached, or the alias is none of ours.
+        """
+        _check_alias(alias)
+        if self.find(alias) is None:
+            return
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._asking() as client:
+            client.delete_registered_model_alias(MODEL_NAME, alias)
+            self._remember(client, {"alias": alias, "version": None, "by": by, "when": when, "why": why})
+
+    def history(self) -> list[dict[str, Any]]:
+        """List the latest moves of aliases, oldest first.
+
+        Each has ``alias``, ``version`` (None where it was taken away), ``by``,
+        ``when`` (ISO 8601, UTC) and ``why``.
+        """
+        with self._asking() as client:
+            try:
+                tags = client.get_registered_model(MODEL_NAME).tags
+            except _mlflow_exception() as error:
+                if _is_absent(error):
+                    return []
+                raise
+        return cast("list[dict[str, Any]]", json.loads(tags.get(HISTORY_TAG, "[]")))
+
+    def _remember(self, client: MlflowClient, entry: dict[str, Any]) -> None:
+        tags = client.get_registered_model(MODEL_NAME).tags
+        entries = [*json.loads(tags.get(HISTORY_TAG, "[]")), {**entry, "why": str(entry["why"])[:500]}]
+        while len(text := json.dumps(entries, separators=(",", ":"))) > _HISTORY_LENGTH:
+            del entries[0]
+        client.set_registered_model_tag(MODEL_NAME, HISTORY_TAG, text)
+
+    @property
+    def _where(self) -> str:
+        return without_password(self.tracking_uri)
+
+    @contextmanager
+    def _asking(self) -> Iterator[MlflowClient]:
+        """MLflow's client, its errors turned into ours."""
+        check_store(self.tracking_uri)
+        if self._client is None:
+            # Not at the top: importing MLflow takes seconds, and a service without a store never needs it.
+            try:
+                from mlflow import MlflowClient
+            except ModuleNotFoundError as error:
+                raise RegistryError(
+                    "Reading the model registry needs MLflow. Install the extra `serving` or `training`."
+                ) from error
+
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+        try:
+            if self._client is None:
+                self._client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+            yield self._client
+        except (_mlflow_exception(), SQLAlchemyError, OSError) as error:
+            raise RegistryError(
+                f"The model registry at {self._where} does not answer: {_first_line(error)}. Check that it "
+                "runs and that FRAUD_MLFLOW_TRACKING_URI names it."
+            ) from error
+
+
+def check_store(tracking_uri: str) -> None:
+    """Refuse a SQLite store that no training run has made, which MLflow would create.
+
+    Raises
+    ------
+    RegistryError
+    """
+    if not tracking_uri.startswith("sqlite:"):
+        return
+    try:
+        path = make_url(tracking_uri).database
+    except ArgumentError as error:
+        raise RegistryError(f"{tracking_uri!r} is no URI of a SQLite store: {error}.") from error
+    if not path or not Path(path).is_file():
+        raise RegistryError(
+            f"No model registry at {path}: there is no such file. Train a model with `kedro run`, or set "
+            "FRAUD_MLFLOW_TRACKING_URI to the registry that is in use."
+        )
+    try:
+        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            table = connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'model_versions'"
+            ).fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise RegistryError(
+            f"The model registry at {path} cannot be read: {error}. Restore the file, or train a model "
+            "with `kedro run` into another FRAUD_ROOT."
+        ) from error
+    if table is None:
+        raise RegistryError(
+            f"The file {path} is no model registry: it has no table of model versions. Train a model with "
+            "`kedro run`, or set FRAUD_MLFLOW_TRACKING_URI to the registry that is in use."
+        )
+
+
+def without_password(uri: str) -> str:
+    """Mask the password of a URI, if it has one."""
+    try:
+        return make_url(uri).render_as_string(hide_password=True)
+    except ArgumentError:
+        return uri
+
+
+def _record(found: Any) -> RegisteredVersion:
+    tags = dict(found.tags)
+    return RegisteredVersion(
+        version=int(found.version),
+        run_id=found.run_id or "",
+        tags=tags,
+        source=tags.get(BUNDLE_TAG) or found.source or "",
+        aliases=tuple(sorted(found.aliases)),
+    )
+
+
+def _with_aliases(version: RegisteredVersion, aliases: tuple[str, ...]) -> RegisteredVersion:
+    return RegisteredVersion(version.version, version.run_id, version.tags, version.source, aliases)
+
+
+def _check_alias(alias: str) -> None:
+    if alias not in ALIASES:
+        raise RegistryError(f"Alias {alias!r} is invalid. It should be one of {', '.join(ALIASES)}.")
+
+
+def _mlflow_exception() -> type[Exception]:
+    from mlflow.exceptions import MlflowException
+
+    return cast("type[Exception]", MlflowException)
+
+
+def _is_absent(error: Exception) -> bool:
+    # A missing alias is INVALID_PARAMETER_VALUE in MLflow's SQL store and on its server.
+    code = getattr(error, "error_code", "")
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE"
+        and "alias" in str(error).lower()
+        and "not found" in str(error).lower()
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

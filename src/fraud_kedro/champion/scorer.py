@@ -1,0 +1,224 @@
+"""From a transaction to a probability and a decision: the graph of one bundle.
+
+This is all that a process needs to score: NumPy and onnxruntime, no training
+library and nothing unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from fraud_kedro.champion.bundle import Bundle, Thresholds
+from fraud_kedro.errors import BundleError
+from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema
+
+Decision = Literal["approve", "review", "decline"]
+
+OUTPUT = "probability"
+SELF_TEST_TOLERANCE = 1e-6
+
+_ERRORS_ONLY = 3
+
+# They share no base class but Exception.
+_GRAPH_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class Scorer:
+    """A bundle's graph in memory, ready to score.
+
+    Safe to share between threads: onnxruntime sessions are, and nothing else
+    here changes after construction.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        As `read_bundle` returns it.
+    thresholds : Thresholds, optional
+        Decide by these in place of the bundle's own.
+    threads : int
+        How many threads onnxruntime uses within one call. One row gains
+        nothing from more than one.
+
+    Raises
+    ------
+    BundleError
+        If the graph does not load, or does not take the schema's features and
+        give ``probability``.
+    """
+
+    def __init__(self, bundle: Bundle, *, thresholds: Thresholds | None = None, threads: int = 1) -> None:
+        self.metadata = bundle.metadata
+        self.schema: ResolvedSchema = bundle.metadata.schema_
+        self.thresholds = thresholds or bundle.metadata.thresholds
+        self._where = bundle.folder
+        self._flag = float(np.float32(self.thresholds.flag))
+        self._decline = float(np.float32(self.thresholds.decline))
+        self._session = _session(bundle, threads)
+        self._input = self._checked_input()
+        self._run = self._session.run
+        self._outputs = [OUTPUT]
+        self._pack = struct.Struct(f"={len(self.schema.features)}f").pack
+        self._time = self.schema.time_index
+        self._time_use = self.schema.time_use
+
+    def _checked_input(self) -> str:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        wanted = len(self.schema.features)
+        fits = (
+            len(inputs) == 1
+            and inputs[0].type == "tensor(float)"
+            and len(inputs[0].shape) == 2
+            and (not isinstance(inputs[0].shape[1], int) or inputs[0].shape[1] == wanted)
+        )
+        if not fits:
+            found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise BundleError(
+                f"The graph at {self._where} reads {found or 'nothing'}; its schema wants one float32 tensor "
+                f"of shape (n, {wanted}). Export the model again."
+            )
+        if [o.name for o in outputs if o.type == "tensor(float)" and len(o.shape) == 1] != [OUTPUT]:
+            found = ", ".join(f"{o.name} {o.type} {o.shape}" for o in outputs)
+            raise BundleError(
+                f"The graph at {self._where} gives {found or 'nothing'}; wanted is {OUTPUT!r}, float32 of "
+                "shape (n,). Export the model again."
+            )
+        return str(inputs[0].name)
+
+    def row(self, values: Sequence[float]) -> NDArray[np.float32]:
+        """Make what the model reads for one transaction: `matrix` for a single row, quicker.
+
+        Parameters
+        ----------
+        values : sequence of float of length n_features
+            Raw features in the schema's order.
+
+        Returns
+        -------
+        ndarray of shape (1, n_features), float32
+
+        Raises
+        ------
+        OverflowError
+            If a value lies beyond float32.
+        """
+        time = self._time
+        if time is not None and self._time_use != "raw":
+            values = [*values]
+            values[time] = second_of_day(values[time]) if self._time_use == "hour_of_day" else 0.0
+        return np.frombuffer(self._pack(*values), dtype=np.float32).reshape(1, -1)
+
+    def matrix(self, rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float32]:
+        """Make what the model reads for many transactions.
+
+        Parameters
+        ----------
+        rows : sequence of shape (n_transactions, n_features)
+            Raw features in the schema's order.
+
+        Returns
+        -------
+        ndarray of shape (n_transactions, n_features), float32
+            A value beyond float32 becomes infinite.
+        """
+        values = np.asarray(rows, dtype=np.float64).reshape(-1, len(self.schema.features))
+        with np.errstate(over="ignore"):
+            return self.schema.model_matrix(values)
+
+    def probabilities(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score transactions.
+
+        Parameters
+        ----------
+        matrix : ndarray of shape (n_transactions, n_features), float32
+            As `row` or `matrix` makes it.
+
+        Returns
+        -------
+        ndarray of shape (n_transactions,), float32
+            Calibrated probability of fraud.
+        """
+        scores: NDArray[np.float32] = self._run(self._outputs, {self._input: matrix})[0]
+        return scores
+
+    def decision(self, probability: float) -> Decision:
+        """Say what to do with a transaction; a probability that is no number is declined."""
+        if probability < self._flag:
+            return "approve"
+        if probability < self._decline:
+            return "review"
+        return "decline"
+
+    def prediction(self, probability: float) -> int:
+        """Give 1 (fraud) from the flag threshold on, else 0."""
+        return 0 if probability < self._flag else 1
+
+    def self_test(self) -> None:
+        """Score the rows the bundle carries and compare with what it promises.
+
+        Raises
+        ------
+        BundleError
+            If a probability differs by more than 1e-6, or the graph cannot run.
+        """
+        test = self.metadata.self_test
+        try:
+            found = self.probabilities(self.matrix(test.rows)).astype(np.float64)
+        except _GRAPH_ERRORS as error:
+            raise BundleError(
+                f"The model at {self._where} cannot score its self-test: {error}. Export the model again."
+            ) from error
+        if found.shape != (len(test.probabilities),):
+            raise BundleError(
+                f"The model at {self._where} gives {found.shape} probabilities for {len(test.rows)} rows of "
+                f"its self-test, promised are {len(test.probabilities)}. Export the model again."
+            )
+        difference = np.abs(found - np.asarray(test.probabilities, dtype=np.float64))
+        # A comparison that NaN fails.
+        if not np.all(difference <= SELF_TEST_TOLERANCE):
+            worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
+            raise BundleError(
+                f"The model at {self._where} fails its self-test: row {worst} scores {found[worst]:.9g}, "
+                f"promised is {test.probabilities[worst]:.9g} (tolerance {SELF_TEST_TOLERANCE:g}). "
+                "Export the model again, with the onnxruntime it is served by."
+            )
+
+
+def second_of_day(seconds: float) -> float:
+    """Reduce seconds to those since midnight, in [0, 86400) also as float32.
+
+    The same rule as `ResolvedSchema.model_matrix`, for one value.
+    """
+    second = seconds % SECONDS_PER_DAY
+    # float32 steps by 1/128 s here, so only the last step can round up to midnight.
+    if second > SECONDS_PER_DAY - 1 and np.float32(second) >= SECONDS_PER_DAY:
+        return 0.0
+    return second
+
+
+def _session(bundle: Bundle, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        return ort.InferenceSession(bundle.model, sess_options=options, providers=["CPUExecutionProvider"])
+    except _GRAPH_ERRORS as error:
+        raise BundleError(
+            f"The graph at {bundle.folder} does not load: {error}. Export the model again, or install the "
+            f"onnxruntime it was made with (here: {ort.__version__})."
+        ) from error

@@ -1,0 +1,106 @@
+"""Reads the prediction log, as a process of its own or beside the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from fraud_kedro.errors import PredictionLogError
+from fraud_kedro.prediction_log.database import connect, mending
+from fraud_kedro.prediction_log.migrate import current_revision, head_revision
+from fraud_kedro.prediction_log.tables import Role, predictions
+
+_ROWS_AT_ONCE = 5000
+
+
+class PredictionReader:
+    """A log that exists, for reading. Nothing is created, migrated or locked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine.execution_options(read_only=True)
+
+    def count(
+        self, *, since: datetime | None = None, until: datetime | None = None, role: Role | None = None
+    ) -> int:
+        """Count the predictions that arrived in ``[since, until)``.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        statement = _windowed(sa.select(sa.func.count()).select_from(predictions), since, until, role)
+        with mending(self._engine.url), self._engine.connect() as connection:
+            found: int = connection.execute(statement).scalar_one()
+            return found
+
+    def rows(
+        self, *, since: datetime | None = None, until: datetime | None = None, role: Role | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Read the predictions that arrived in ``[since, until)``, oldest first, streamed.
+
+        Parameters
+        ----------
+        since, until : datetime, optional
+            Aware moments of arrival.
+        role : {"champion", "challenger", "shadow"}, optional
+
+        Yields
+        ------
+        mapping
+            A column name to its value; ``features`` is a dict.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        statement = _windowed(sa.select(predictions), since, until, role).order_by(
+            predictions.c.timestamp, predictions.c.transaction_id
+        )
+        with mending(self._engine.url), self._engine.connect() as connection:
+            streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)
+            for row in streaming.execute(statement):
+                yield dict(row._mapping)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+
+def open_for_reading(url: str) -> PredictionReader:
+    """Open a log that a service has made.
+
+    Raises
+    ------
+    PredictionLogError
+        If there is none, it cannot be reached, or its tables are of another
+        release.
+    """
+    engine = connect(url, create=False)
+    shown = engine.url.render_as_string(hide_password=True)
+    with mending(engine.url), engine.execution_options(read_only=True).connect() as connection:
+        revision = current_revision(connection)
+    if revision != head_revision():
+        engine.dispose()
+        raise PredictionLogError(
+            f"The prediction log at {shown} has revision {revision!r}, this release reads "
+            f"{head_revision()!r}. Start this release's service once (`bentoml serve`), which migrates it."
+        )
+    return PredictionReader(engine)
+
+
+def _windowed(
+    statement: sa.Select[Any], since: datetime | None, until: datetime | None, role: Role | None
+) -> sa.Select[Any]:
+    if since is not None:
+        statement = statement.where(predictions.c.timestamp >= since)
+    if until is not None:
+        statement = statement.where(predictions.c.timestamp < until)
+    if role is not None:
+        statement = statement.where(predictions.c.role == role)
+    return statement

@@ -1,0 +1,236 @@
+"""Writes predictions, each exactly once, and returns what is stored under their ids."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from fraud_kedro.errors import PredictionLogError
+from fraud_kedro.prediction_log.database import BUSY_SECONDS, connect, is_busy, mending
+from fraud_kedro.prediction_log.migrate import migrate
+from fraud_kedro.prediction_log.tables import PredictionRecord, predictions, record_columns
+
+Stored = dict[tuple[str, str], PredictionRecord]
+
+# Keys per look-up: two parameters each, of the 65,535 a statement may have.
+_LOOK_UP = 1000
+
+_BUSY = "The prediction log is busy."
+
+
+class LogBusyError(PredictionLogError):
+    """Another connection is writing, and the caller did not want to wait."""
+
+
+class PredictionWriter(ABC):
+    """The log's only way in.
+
+    Safe to share between threads: they write one after the other.
+    """
+
+    #: Whether a commit is a matter of this machine's disk alone.
+    local: bool
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.lock = threading.Lock()
+
+    def write(
+        self, records: Sequence[PredictionRecord], *, wait: bool = True
+    ) -> list[PredictionRecord | None]:
+        """Commit records in one transaction.
+
+        Parameters
+        ----------
+        records : sequence of PredictionRecord
+        wait : bool
+            Whether to wait for another writer.
+
+        Returns
+        -------
+        list of PredictionRecord or None
+            For each record what the log holds under its id and role: the
+            record itself, or an earlier one with the same request hash; None
+            where the earlier one was another request.
+
+        Raises
+        ------
+        LogBusyError
+            If another connection writes: at once unless `wait`, else after
+            ten seconds.
+        PredictionLogError
+            If nothing could be committed.
+        """
+        if not records:
+            return []
+        if not self.lock.acquire(blocking=wait):
+            raise LogBusyError(f"{_BUSY} Another thread is writing.")
+        try:
+            with mending(self.engine.url):
+                stored = self._commit(records, BUSY_SECONDS if wait else 0.0)
+        finally:
+            self.lock.release()
+        if stored is None:
+            return [*records]
+        return [_settled(record, stored[record[:2]]) for record in records]
+
+    @abstractmethod
+    def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
+        """Insert what is new; where something was not, give what is stored for every record."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every connection."""
+
+
+def open_for_writing(url: str) -> PredictionWriter:
+    """Open the log, migrated to what this release writes.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL of a SQLite file, made if absent, or a PostgreSQL
+        database.
+
+    Raises
+    ------
+    PredictionLogError
+        If it cannot be reached, made or migrated.
+    """
+    engine = connect(url, create=True)
+    try:
+        migrate(engine)
+        return _SqliteWriter(engine) if engine.dialect.name == "sqlite" else _PostgresWriter(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+class _SqliteWriter(PredictionWriter):
+    """Holds one connection and drives it without SQLAlchemy, which costs a third of a small commit."""
+
+    local = True
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._insert = str(
+            sqlite.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
+        )
+        one = sa.select(*record_columns()).where(
+            predictions.c.transaction_id == sa.bindparam("transaction_id"),
+            predictions.c.role == sa.bindparam("role"),
+        )
+        self._select = str(one.compile(dialect=engine.dialect))
+        with mending(engine.url):
+            self._pooled = engine.raw_connection()
+            self._connection = cast("sqlite3.Connection", self._pooled.dbapi_connection)
+            # Waiting is done in `_begin`: SQLite's own waits grow to 100 ms.
+            self._connection.execute("PRAGMA busy_timeout = 0")
+
+    def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
+        connection = self._connection
+        rows = [(r[0], r[1], _text(r[2]), r[3] and _text(r[3]), *r[4:]) for r in records]
+        self._begin(patience)
+        try:
+            inserted = connection.executemany(self._insert, rows).rowcount
+            stored = None if inserted == len(rows) else self._stored(records)
+            connection.execute("COMMIT")
+        except BaseException:
+            # A full disk makes SQLite roll back by itself.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return stored
+
+    def _begin(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise LogBusyError(f"{_BUSY} Another process is writing to it.") from error
+                time.sleep(0.0005)
+            else:
+                return
+
+    def _stored(self, records: Sequence[PredictionRecord]) -> Stored:
+        found: Stored = {}
+        for record in records:
+            row = self._connection.execute(self._select, record[:2]).fetchone()
+            found[record[:2]] = PredictionRecord(
+                row[0], row[1], _moment(row[2]), row[3] and _moment(row[3]), *row[4:]
+            )
+        return found
+
+    def close(self) -> None:
+        with self.lock:
+            self._pooled.close()
+            self.engine.dispose()
+
+
+class _PostgresWriter(PredictionWriter):
+    local = False
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._insert = str(
+            postgresql.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
+        )
+        *fixed, features = record_columns()
+        self._select = sa.select(*fixed, sa.cast(features, sa.Text))
+
+    def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
+        # In one order everywhere: two batches with the same ids would wait for each other for ever.
+        rows = sorted(records)
+        try:
+            return self._once(rows, patience)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # The server went away and may be back; what was committed before it went is found by its id.
+        return self._once(rows, patience)
+
+    def _once(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
+        with self.engine.begin() as connection:
+            if patience:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(patience * 1000)}")
+            inserted = connection.exec_driver_sql(self._insert, [tuple(r) for r in records]).rowcount
+            return None if inserted == len(records) else self._stored(connection, records)
+
+    def _stored(self, connection: Connection, records: Sequence[PredictionRecord]) -> Stored:
+        found: Stored = {}
+        keys = sorted({record[:2] for record in records})
+        for start in range(0, len(keys), _LOOK_UP):
+            key = sa.tuple_(predictions.c.transaction_id, predictions.c.role)
+            for row in connection.execute(self._select.where(key.in_(keys[start : start + _LOOK_UP]))):
+                found[row.transaction_id, row.role] = PredictionRecord._make(row)
+        return found
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+    return stored if stored.request_hash == record.request_hash else None
+
+
+def _text(moment: datetime) -> str:
+    """As SQLAlchemy stores a moment in SQLite, so that both read what either wrote."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -1,0 +1,159 @@
+"""A small real bundle that any test can score with."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fraud_kedro.champion.bundle import (
+    Bundle,
+    BundleMetadata,
+    DataRecord,
+    DataSource,
+    Histogram,
+    Metric,
+    Registration,
+    SelfTest,
+    Thresholds,
+    write_bundle,
+)
+from fraud_kedro.schema import ResolvedSchema
+
+FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
+
+MakeBundle = Callable[..., Bundle]
+
+
+def logistic_graph(coefficients: Sequence[float], intercept: float) -> bytes:
+    """A logistic regression with its inputs clipped and its probability clipped away from 0 and 1."""
+    wanted = len(coefficients)
+    nodes = [
+        helper.make_node("Clip", ["features", "lowest", "highest"], ["clipped"]),
+        helper.make_node("MatMul", ["clipped", "coefficients"], ["products"]),
+        helper.make_node("Add", ["products", "intercept"], ["log_odds"]),
+        helper.make_node("Sigmoid", ["log_odds"], ["raw"]),
+        helper.make_node("Clip", ["raw", "least", "most"], ["column"]),
+        helper.make_node("Reshape", ["column", "flat"], ["probability"]),
+    ]
+    constants = {
+        "coefficients": np.asarray(coefficients, dtype=np.float32).reshape(wanted, 1),
+        "intercept": np.asarray([intercept], dtype=np.float32),
+        "lowest": np.float32(-1e6),
+        "highest": np.float32(1e6),
+        "least": np.float32(1e-6),
+        "most": np.float32(1 - 1e-6),
+        "flat": np.asarray([-1], dtype=np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "champion",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", wanted])],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def expected_probability(matrix: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
+    """What `logistic_graph` must give, by NumPy."""
+    log_odds = np.clip(matrix.astype(np.float64), -1e6, 1e6) @ np.asarray(coefficients) + intercept
+    return np.clip(1 / (1 + np.exp(-log_odds)), 1e-6, 1 - 1e-6)
+
+
+def default_coefficients(features: Sequence[str]) -> list[float]:
+    """Alternating signs, none dominant; time and amount count little."""
+    return [
+        1e-6 if name == "Time" else 1e-3 if name == "Amount" else 0.3 * math.cos(i)
+        for i, name in enumerate(features)
+    ]
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> MakeBundle:
+    """A function that writes a real bundle to a folder."""
+
+    def make(
+        folder: Path,
+        *,
+        features: Sequence[str] = FEATURES,
+        intercept: float = -3.0,
+        algorithm: str = "logistic_regression",
+        version: int | None = 1,
+        thresholds: Thresholds | None = None,
+        schema: ResolvedSchema | None = None,
+        model: bytes | None = None,
+        self_test: SelfTest | None = None,
+    ) -> Bundle:
+        resolved = schema or ResolvedSchema(
+            time="Time",
+            time_use="hour_of_day",
+            time_origin=datetime(2013, 9, 1, tzinfo=UTC),
+            amount="Amount",
+            label="Class",
+            features=tuple(features),
+        )
+        coefficients = default_coefficients(resolved.features)
+        rows = np.random.default_rng(7).normal(scale=2.0, size=(16, len(resolved.features)))
+        if resolved.time_index is not None:
+            rows[:, resolved.time_index] = np.linspace(0, 400_000, 16)
+        probabilities = expected_probability(resolved.model_matrix(rows), coefficients, intercept)
+        metadata = BundleMetadata(
+            algorithm=algorithm,
+            created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            schema=resolved,
+            thresholds=thresholds or Thresholds(flag=0.2, decline=0.8, policy="expected_cost"),
+            metrics={"average_precision": Metric(value=0.8, low=0.7, high=0.9)},
+            data=DataRecord(
+                source=DataSource(kind="simulated", name="card transactions", location="drawn, seed 1"),
+                fingerprint="0" * 64,
+                test_fingerprint="1" * 64,
+                rows=1000,
+                frauds=10,
+                weighted_rows=1000,
+                weighted_frauds=10,
+                time_from=0,
+                time_to=172_792,
+                test_time_from=140_000,
+                split="temporal",
+                refit="train_validation",
+            ),
+            score_histogram=Histogram(edges=(0, 0.5, 1), shares=(0.9, 0.1)),
+            flag_rate=0.1,
+            self_test=self_test
+            or SelfTest(
+                rows=tuple(tuple(float(v) for v in row) for row in rows),
+                probabilities=tuple(float(p) for p in probabilities),
+            ),
+            parameters={"C": 0.1},
+            versions={"onnx": onnx.__version__},
+            seed=7,
+        )
+        return write_bundle(
+            folder,
+            metadata,
+            model=model or logistic_graph(coefficients, intercept),
+            reference=_reference(rows, resolved.features),
+            card=f"# {algorithm}\n",
+            registration=None if version is None else Registration(version=version, run_id=f"run{version}"),
+        )
+
+    return make
+
+
+def _reference(rows: np.ndarray, features: Sequence[str]) -> bytes:
+    import polars as pl
+
+    buffer = io.BytesIO()
+    pl.DataFrame(rows, schema=list(features), orient="row").write_parquet(buffer)
+    return buffer.getvalue()
