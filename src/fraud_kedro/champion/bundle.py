@@ -61,8 +61,21 @@ class DataSource(_Record):
     location: str
 
 
+class PartRecord(_Record):
+    """One side of the split; times in seconds, as in the table."""
+
+    rows: int
+    frauds: int
+    time_from: float
+    time_to: float
+
+
 class DataRecord(_Record):
-    """Which rows trained the model."""
+    """Which rows trained the model.
+
+    `refit` says which parts the model was fitted on in the end; it is None until
+    one is.
+    """
 
     source: DataSource
     fingerprint: str
@@ -75,7 +88,9 @@ class DataRecord(_Record):
     time_to: float
     test_time_from: float
     split: Literal["temporal", "stratified"]
-    refit: Literal["train", "train_validation", "all"]
+    duplicates_dropped: int = 0
+    parts: dict[str, PartRecord] = {}
+    refit: Literal["train", "train_validation", "all"] | None = None
 
 
 class Histogram(_Record):

@@ -1,0 +1,184 @@
+"""What happens around a run: the store is ready, inputs are there, results are logged."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from pydantic import BaseModel
+
+from fraud_kedro.champion.bundle import DataSource
+from fraud_kedro.errors import MissingInputError
+
+logger = logging.getLogger(__name__)
+
+RAW_TRANSACTIONS = "raw_transactions"
+DATA_SOURCE = "data_source"
+
+
+class LocalStoreHook:
+    """Makes the folder of a SQLite store: SQLite creates files, not folders."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Prepare the place named in ``mlflow.yml`` before kedro-mlflow opens it."""
+        patterns = context.config_loader.config_patterns
+        patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
+        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+class ValidatorHook:
+    """Lets a validator's options name parameters, as nodes do.
+
+    An option ``params:schema`` in the catalog becomes the parameter ``schema``;
+    ``location`` becomes the entry's path, so that messages can name the file.
+    """
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog, parameters: dict[str, Any]) -> None:
+        """Fill in the options of every declared validator."""
+        for name, spec in catalog.validator_specs.items():
+            for option, value in spec.options.items():
+                if isinstance(value, str) and value.startswith("params:"):
+                    spec.options[option] = parameters[value]
+            if spec.options.get("location") == "$filepath":
+                spec.options["location"] = _location(catalog, name)
+
+
+class DataSourceHook:
+    """Offers ``data_source`` to the nodes: what kind of table ``raw_transactions`` is.
+
+    Taken from the catalog and not from a parameter, so that a model of simulated
+    rows cannot pass for one of real rows by an oversight in YAML.
+    """
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Add the dataset ``data_source``."""
+        if RAW_TRANSACTIONS not in catalog:
+            return
+        dataset = catalog.get(RAW_TRANSACTIONS)
+        simulated = type(dataset).__name__ == "SimulatedTransactionsDataset"
+        location = "simulator" if simulated else _location(catalog, RAW_TRANSACTIONS)
+        name = "simulated" if simulated else re.split(r"[.?]", location.rsplit("/", 1)[-1])[0]
+        source = DataSource(kind="simulated" if simulated else "real", name=name, location=location)
+        catalog[DATA_SOURCE] = MemoryDataset(source)
+
+
+class InputsHook:
+    """Says what is missing, and what to do, before anything runs."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Check that every input of the pipeline exists.
+
+        Raises
+        ------
+        MissingInputError
+            If a file is not there; names the pipeline that makes it.
+        """
+        missing: dict[str, list[str]] = {}
+        for name in sorted(pipeline.inputs()):
+            if name.startswith("params:") or name == "parameters" or catalog.exists(name):
+                continue
+            missing.setdefault(_maker(name), []).append(_location(catalog, name))
+        if not missing:
+            return
+        clauses = []
+        for maker, files in missing.items():
+            listed = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+            remedy = (
+                f"run `kedro run --pipeline={maker}` first"
+                if maker
+                else "put the table there, or name another file in the catalog (`raw_transactions`)"
+            )
+            clauses.append(f"{listed} not found: {remedy}")
+        raise MissingInputError("; ".join(clauses) + ".")
+
+
+class TrackingHook:
+    """Logs to MLflow what kedro-mlflow does not: typed parameters and metrics by name.
+
+    kedro-mlflow writes a pydantic parameter as one string, and its metric datasets
+    lose the namespace in dataset factories. Parameters are logged flattened;
+    a dataset with ``metadata.mlflow: metrics`` has its numbers logged under its name.
+    """
+
+    def __init__(self) -> None:
+        self._metric_datasets: set[str] = set()
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Note which datasets hold metrics."""
+        self._metric_datasets = {name for name in pipeline.datasets() if _wants_metrics(catalog, name)}
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Log the node's typed parameters, one MLflow parameter per value."""
+        import mlflow
+
+        values: dict[str, str] = {}
+        for name, value in inputs.items():
+            if name.startswith("params:") and isinstance(value, BaseModel):
+                key = name.removeprefix("params:").replace(":", ".")
+                values.update(_flatten(key, value.model_dump(mode="json")))
+        if values and mlflow.active_run():
+            mlflow.log_params(values)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Log the numbers of a metrics dataset."""
+        import mlflow
+
+        if dataset_name in self._metric_datasets and mlflow.active_run():
+            values = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+            flat = _flatten(dataset_name, values)
+            mlflow.log_metrics({key: float(value) for key, value in flat.items() if _is_number(value)})
+
+
+def _flatten(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        flat: dict[str, Any] = {}
+        for key, inner in value.items():
+            flat.update(_flatten(f"{prefix}.{key}", inner))
+        return flat
+    return {prefix: value}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wants_metrics(catalog: DataCatalog, name: str) -> bool:
+    dataset = catalog.get(name) if name in catalog else None
+    metadata = getattr(dataset, "metadata", None) or {}
+    return bool(metadata.get("mlflow") == "metrics")
+
+
+def _location(catalog: DataCatalog, name: str) -> str:
+    """Where a dataset lies, relative to the working directory where that is shorter."""
+    dataset = catalog.get(name) if name in catalog else None
+    path = getattr(dataset, "_filepath", None)
+    if path is None:
+        return name
+    cwd = f"{Path.cwd()}/"
+    return str(path).removeprefix(cwd)
+
+
+def _maker(name: str) -> str:
+    """The registered pipeline whose output the dataset is, empty if none."""
+    for pipeline_name, pipeline in pipelines.items():
+        if pipeline_name != "__default__" and name in pipeline.all_outputs():
+            return pipeline_name
+    return ""

@@ -1,0 +1,103 @@
+"""What goes into a bundle beside the graph: reference, histogram, self-test, provenance."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from importlib.metadata import version
+
+import numpy as np
+import onnxruntime as ort
+import polars as pl
+from numpy.typing import NDArray
+
+from fraud_kedro.champion.bundle import Histogram, SelfTest
+from fraud_kedro.pipelines.model_input import labelled_matrix
+from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.schema import ResolvedSchema
+
+SELF_TEST_ROWS = 16
+WEIGHT = "weight"
+
+# Shares at the edges of such bins move when the ranking moves: the scores of so
+# rare a class span many orders of magnitude.
+_HISTOGRAM_EDGES = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+_RECORDED_PACKAGES = (
+    "fraud_kedro",
+    "lightgbm",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "polars",
+    "scikit-learn",
+)
+
+
+def graph_scores(graph: bytes, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of a graph, shape (n_transactions,), float32."""
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["probability"], {session.get_inputs()[0].name: features})
+    return np.asarray(scores, dtype=np.float32)
+
+
+def reference_parquet(validation_scores: pl.DataFrame, schema: ResolvedSchema, rows: int, seed: int) -> bytes:
+    """A bounded sample of held-out rows with their scores and weights, as Parquet."""
+    weights = pl.Series(WEIGHT, labelled_matrix(validation_scores, schema).weights)
+    columns = [*schema.features, SCORE]
+    frame = validation_scores.select(columns).with_columns(weights)
+    if frame.height > rows:
+        frame = frame.sample(rows, seed=seed)
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def score_histogram(validation_scores: pl.DataFrame, schema: ResolvedSchema) -> Histogram:
+    """Weighted shares of the held-out scores between fixed edges."""
+    weights = labelled_matrix(validation_scores, schema).weights
+    counts, _ = np.histogram(validation_scores[SCORE].to_numpy(), bins=_HISTOGRAM_EDGES, weights=weights)
+    return Histogram(edges=_HISTOGRAM_EDGES, shares=tuple((counts / counts.sum()).tolist()))
+
+
+def flag_rate(validation_scores: pl.DataFrame, schema: ResolvedSchema, flag: float) -> float:
+    """Weighted share of held-out transactions at or above the threshold."""
+    weights = labelled_matrix(validation_scores, schema).weights
+    flagged = validation_scores[SCORE].to_numpy().astype(np.float32) >= np.float32(flag)
+    return float(weights[flagged].sum() / weights.sum())
+
+
+def self_test(graph: bytes, test: pl.DataFrame, schema: ResolvedSchema, seed: int) -> SelfTest:
+    """Rows of both classes, with the probabilities the graph gives for them."""
+    generator = np.random.default_rng(seed)
+    labels = test[schema.label].to_numpy()
+    drawn = np.concatenate(
+        [generator.permutation(np.flatnonzero(labels == label))[: SELF_TEST_ROWS // 2] for label in (0, 1)]
+    )
+    rows = test.select(schema.features).to_numpy()[drawn].astype(np.float64)
+    scores = graph_scores(graph, schema.model_matrix(rows))
+    return SelfTest(
+        rows=tuple(tuple(row) for row in rows.tolist()),
+        probabilities=tuple(scores.astype(np.float64).tolist()),
+    )
+
+
+def package_versions(algorithm: str) -> dict[str, str]:
+    """Versions of what made the model."""
+    names = {*_RECORDED_PACKAGES, *({"xgboost-cpu"} if algorithm == "xgboost" else ())}
+    return {name: version(name) for name in sorted(names)}
+
+
+def git_revision() -> str | None:
+    """The checked-out commit, None outside a repository or without git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,  # noqa: S607
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

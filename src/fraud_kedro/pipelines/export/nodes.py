@@ -1,0 +1,210 @@
+"""From trained candidates to versions in the registry, one of them perhaps the champion."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import polars as pl
+
+from fraud_kedro.algorithms.model import FraudModel, to_onnx
+from fraud_kedro.champion.bundle import (
+    CARD_FILE,
+    REFERENCE_FILE,
+    Bundle,
+    BundleMetadata,
+    DataRecord,
+    Registration,
+    Thresholds,
+)
+from fraud_kedro.champion.registry import Registry
+from fraud_kedro.datasets.bundle import BundleDraft
+from fraud_kedro.pipelines.export.assembly import (
+    flag_rate,
+    git_revision,
+    graph_scores,
+    package_versions,
+    reference_parquet,
+    score_histogram,
+    self_test,
+)
+from fraud_kedro.pipelines.export.model_card import model_card
+from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
+from fraud_kedro.pipelines.export.edge_rows import edge_rows
+from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
+from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
+from fraud_kedro.pipelines.export.registration import (
+    apply_promotion,
+    current_registry,
+    evaluation_graph_of,
+    register_bundle,
+)
+from fraud_kedro.pipelines.model_input import labelled_matrix
+from fraud_kedro.pipelines.training.options import Comparison, Evaluation, TrainingOptions
+from fraud_kedro.schema import ResolvedSchema
+
+logger = logging.getLogger(__name__)
+
+
+def convert(model: FraudModel, evaluation_model: FraudModel) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Turn the model to serve and its evaluation twin into ONNX graphs."""
+    return to_onnx(model), to_onnx(evaluation_model)
+
+
+def gate_parity(
+    model: FraudModel,
+    graph: onnx.ModelProto,
+    test: pl.DataFrame,
+    thresholds: Thresholds,
+    export: ExportOptions,
+    seed: int,
+) -> ParityReport:
+    """Refuse a graph that does not score as its native model does.
+
+    Compared on all test rows, on edge rows and on rows whose columns are drawn
+    independently from the test part.
+
+    Raises
+    ------
+    ParityError
+        If a probability differs by more than ``export.parity_tolerance``.
+    """
+    features = labelled_matrix(test, model.schema).features
+    generator = np.random.default_rng(seed)
+    resampled = np.column_stack(
+        [generator.choice(column, export.resampled_rows) for column in features.T]
+    ).astype(np.float32)
+    report = check_parity(
+        model,
+        graph.SerializeToString(deterministic=True),
+        {"test": features, "edge": edge_rows(model, features), "resampled": resampled},
+        thresholds,
+        tolerance=export.parity_tolerance,
+    )
+    logger.info("%s: largest difference between graph and model %.2g", model.algorithm, report.max_difference)
+    return report
+
+
+def assemble_bundle(
+    graph: onnx.ModelProto,
+    evaluation: Evaluation,
+    parity: ParityReport,
+    validation_scores: pl.DataFrame,
+    test: pl.DataFrame,
+    resolved_schema: ResolvedSchema,
+    data_record: DataRecord,
+    training: TrainingOptions,
+    export: ExportOptions,
+    seed: int,
+) -> BundleDraft:
+    """Put together everything a service needs to know about one candidate."""
+    model = graph.SerializeToString(deterministic=True)
+    metadata = BundleMetadata(
+        algorithm=evaluation.algorithm,
+        created=datetime.now(UTC),
+        schema=resolved_schema,
+        thresholds=evaluation.thresholds,
+        metrics=evaluation.test,
+        data=data_record.model_copy(update={"refit": training.refit}),
+        score_histogram=score_histogram(validation_scores, resolved_schema),
+        flag_rate=flag_rate(validation_scores, resolved_schema, evaluation.thresholds.flag),
+        self_test=self_test(model, test, resolved_schema, seed),
+        parameters=evaluation.parameters,
+        versions=package_versions(evaluation.algorithm),
+        seed=seed,
+        git_revision=git_revision(),
+    )
+    return BundleDraft(
+        metadata=metadata,
+        model=model,
+        reference=reference_parquet(validation_scores, resolved_schema, export.reference_rows, seed),
+        card=model_card(metadata, parity),
+    )
+
+
+def register_candidates(comparison: Comparison, *exported: Bundle | onnx.ModelProto) -> Registrations:
+    """Make every candidate a version of the registered model.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The champion-elect is registered last, so that the newest version is the best.
+    exported : Bundle and ModelProto, in turn
+        Each candidate's bundle and the graph of its evaluation twin.
+    """
+    import mlflow
+
+    pairs = {b.metadata.algorithm: (b, g) for b, g in zip(exported[::2], exported[1::2], strict=True)}
+    order = [candidate.algorithm for candidate in reversed(comparison.candidates)]
+    versions = {algorithm: register_bundle(*pairs[algorithm]) for algorithm in order}
+    run = mlflow.active_run()
+    return Registrations(run_id=run.info.run_id if run else "", versions=versions)
+
+
+def promote(
+    comparison: Comparison,
+    registrations: Registrations,
+    test: pl.DataFrame,
+    resolved_schema: ResolvedSchema,
+    export: ExportOptions,
+    seed: int,
+) -> Promotion:
+    """Let the gate judge the best candidate, and move the alias it decides on."""
+    registry = current_registry()
+    data = labelled_matrix(test, resolved_schema)
+    version = registrations.versions[comparison.champion]
+    metadata = _metadata(registry, version)
+
+    def scores(number: int) -> np.ndarray:
+        return graph_scores(evaluation_graph_of(registry, number), data.features)
+
+    found = registry.find("champion")
+    reigning = None
+    if found is not None:
+        reigning_metadata = _metadata(registry, found.version)
+        comparable = metadata.schema_.hash == reigning_metadata.schema_.hash and has_not_seen(
+            reigning_metadata, metadata
+        )
+        reigning = Contender(found.version, reigning_metadata, scores(found.version) if comparable else None)
+    promotion = decide(
+        Contender(version, metadata, scores(version)),
+        reigning,
+        data.labels,
+        data.weights,
+        objective=comparison.objective,
+        options=export.promotion,
+        seed=seed,
+    )
+    apply_promotion(registry, promotion)
+    logger.info("%s version %d: %s (%s)", promotion.algorithm, version, promotion.outcome, promotion.reason)
+    return promotion
+
+
+def publish_champion(promotion: Promotion) -> BundleDraft:
+    """Fetch the version that has the alias, for the local copy the service falls back to.
+
+    Parameters
+    ----------
+    promotion : Promotion
+        Orders this after the gate; the alias itself decides what is fetched.
+    """
+    registry = current_registry()
+    champion = registry.resolve("champion")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = registry.download(champion, Path(folder) / "champion")
+        return BundleDraft(
+            metadata=bundle.metadata,
+            model=bundle.model,
+            reference=(bundle.folder / REFERENCE_FILE).read_bytes(),
+            card=(bundle.folder / CARD_FILE).read_text(encoding="utf-8"),
+            registration=Registration(version=champion.version, run_id=champion.run_id),
+        )
+
+
+def _metadata(registry: Registry, version: int) -> BundleMetadata:
+    with tempfile.TemporaryDirectory() as folder:
+        return registry.download(registry.version(version), Path(folder) / "bundle").metadata

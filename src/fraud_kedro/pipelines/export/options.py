@@ -1,0 +1,88 @@
+"""Parameters and results of export."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fraud_kedro.champion.bundle import Metric
+from fraud_kedro.options import Options
+
+
+class PromotionOptions(Options):
+    """When a candidate becomes the champion.
+
+    Attributes
+    ----------
+    mode : {"auto", "manual"}
+        In ``manual`` it waits as challenger for ``kedro champion approve``.
+    margin : float
+        How far below zero the lower end of the paired difference's interval may lie.
+    max_calibration_error : float
+        Hard limit on the expected calibration error on test rows.
+    repetitions : int
+        Of the paired bootstrap.
+    force : bool
+        Promote whatever the gate says; needs `why`.
+    why : str
+        Recorded with the alias.
+    """
+
+    mode: Literal["auto", "manual"] = "auto"
+    margin: float = Field(default=0.02, ge=0)
+    max_calibration_error: float = Field(default=0.01, gt=0)
+    repetitions: int = Field(default=200, ge=10)
+    force: bool = False
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _force_needs_a_reason(self) -> PromotionOptions:
+        if self.force and not self.why:
+            raise ValueError("promotion.force needs a reason in promotion.why, which is recorded")
+        return self
+
+
+class ExportOptions(Options):
+    """How candidates are exported.
+
+    Attributes
+    ----------
+    parity_tolerance : float
+        Largest difference in probability between the graph and the native model.
+    resampled_rows : int
+        Rows drawn column by column from the test part, beside test and edge rows.
+    reference_rows : int
+        At most so many rows in the bundle's reference for drift.
+    promotion : PromotionOptions
+    """
+
+    parity_tolerance: float = Field(default=1e-5, gt=0)
+    resampled_rows: int = Field(default=100_000, ge=1)
+    reference_rows: int = Field(default=20_000, ge=100)
+    promotion: PromotionOptions = PromotionOptions()
+
+
+class Registrations(Options):
+    """The registry's version of each exported candidate."""
+
+    run_id: str
+    versions: dict[str, int]
+
+
+class Promotion(Options):
+    """What the gate decided about the best candidate, and why.
+
+    Attributes
+    ----------
+    difference : Metric or None
+        Candidate minus reigning champion on the same test rows, with its paired
+        interval; None where the two were not compared.
+    """
+
+    outcome: Literal["promoted", "challenger", "rejected"]
+    algorithm: str
+    version: int
+    reigning_version: int | None
+    reason: str
+    difference: Metric | None = None

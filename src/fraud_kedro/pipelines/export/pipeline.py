@@ -1,0 +1,111 @@
+"""Each candidate becomes a graph and a bundle; all become versions; one may become champion.
+
+::
+
+    model ──► convert ──► gate_parity ──► assemble_bundle ──┐ (per algorithm)
+                                                            ▼
+                              register_candidates ──► promote ──► publish_champion
+"""
+
+from kedro.pipeline import Node, Pipeline
+
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.pipelines.export.nodes import (
+    assemble_bundle,
+    convert,
+    gate_parity,
+    promote,
+    publish_champion,
+    register_candidates,
+)
+
+_SHARED_PARAMETERS = {"params:training", "params:export", "params:seed"}
+
+
+def create_pipeline() -> Pipeline:
+    """Wire conversion, parity and bundle of every algorithm, then registry and gate."""
+    candidate = Pipeline(
+        [
+            Node(
+                convert,
+                inputs=["model", "evaluation_model"],
+                outputs=["graph", "evaluation_graph"],
+                name="convert",
+            ),
+            Node(
+                gate_parity,
+                inputs=["model", "graph", "test", "thresholds", "params:export", "params:seed"],
+                outputs="parity",
+                name="gate_parity",
+            ),
+            Node(
+                assemble_bundle,
+                inputs=[
+                    "graph",
+                    "evaluation",
+                    "parity",
+                    "validation_scores",
+                    "test",
+                    "resolved_schema",
+                    "data_record",
+                    "params:training",
+                    "params:export",
+                    "params:seed",
+                ],
+                outputs="bundle",
+                name="assemble_bundle",
+            ),
+        ],
+        tags="export",
+    )
+    candidates = [
+        Pipeline(
+            candidate,
+            namespace=algorithm,
+            inputs={
+                "test": "test",
+                "resolved_schema": "resolved_schema",
+                "data_record": "data_record",
+                "evaluation": f"{algorithm}_evaluation",
+            },
+            outputs={
+                "bundle": f"{algorithm}_bundle",
+                "evaluation_graph": f"{algorithm}_evaluation_graph",
+            },
+            parameters=_SHARED_PARAMETERS,
+            tags=algorithm,
+        )
+        for algorithm in ALGORITHM_NAMES
+    ]
+    exported = [f"{a}_{kind}" for a in ALGORITHM_NAMES for kind in ("bundle", "evaluation_graph")]
+    registry = Pipeline(
+        [
+            Node(
+                register_candidates,
+                inputs=["comparison", *exported],
+                outputs="registrations",
+                name="register_candidates",
+            ),
+            Node(
+                promote,
+                inputs=[
+                    "comparison",
+                    "registrations",
+                    "test",
+                    "resolved_schema",
+                    "params:export",
+                    "params:seed",
+                ],
+                outputs="promotion",
+                name="promote",
+            ),
+            Node(
+                publish_champion,
+                inputs="promotion",
+                outputs="champion_bundle",
+                name="publish_champion",
+            ),
+        ],
+        tags="export",
+    )
+    return sum(candidates, registry)

@@ -1,0 +1,126 @@
+"""Writing to the registry: candidates become versions, the gate's decision moves an alias.
+
+Reading is `fraud_kedro.champion.registry`, which the service shares; writing needs
+the whole of MLflow and stays here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import mlflow
+import mlflow.onnx
+import numpy as np
+import onnx
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from fraud_kedro.champion.bundle import Bundle
+from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, Registry
+from fraud_kedro.errors import RegistryError
+from fraud_kedro.pipelines.export.options import Promotion
+
+EVALUATION_TAG = "evaluation_graph"
+PIPELINE = "promotion gate"
+
+
+def current_registry() -> Registry:
+    """The registry of the active tracking store."""
+    return Registry(mlflow.get_registry_uri())
+
+
+def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
+    """Log a bundle to the active run and register its graph as a version.
+
+    The bundle goes first: a version never points to files that are not there.
+
+    Returns
+    -------
+    int
+        The version's number.
+
+    Raises
+    ------
+    RegistryError
+        If no run is active.
+    """
+    run = mlflow.active_run()
+    if run is None:
+        raise RegistryError(
+            "Registering needs an MLflow run. Start it with `kedro run`, or open one with mlflow.start_run()."
+        )
+    metadata = bundle.metadata
+    bundle_path, evaluation_path = f"bundle/{metadata.algorithm}", f"evaluation/{metadata.algorithm}"
+    mlflow.log_artifacts(str(bundle.folder), bundle_path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(evaluation_graph.SerializeToString(deterministic=True))
+        mlflow.log_artifact(str(file), evaluation_path)
+    width = len(metadata.schema_.features)
+    logged = mlflow.onnx.log_model(
+        onnx.load_from_string(bundle.model),
+        name=f"{metadata.model_name}_{metadata.algorithm}",
+        registered_model_name=MODEL_NAME,
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, width), "features")]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), "probability")]),
+        ),
+        # Given, because MLflow would spend seconds on inferring them.
+        pip_requirements=[f"{name}=={package_version(name)}" for name in ("numpy", "onnx", "onnxruntime")],
+        save_as_external_data=False,
+    )
+    number = str(logged.registered_model_version)
+    client = mlflow.MlflowClient()
+    for key, value in _tags(bundle).items():
+        client.set_model_version_tag(MODEL_NAME, number, key, value)
+    client.set_model_version_tag(
+        MODEL_NAME, number, EVALUATION_TAG, f"runs:/{run.info.run_id}/{evaluation_path}/model.onnx"
+    )
+    client.set_model_version_tag(MODEL_NAME, number, BUNDLE_TAG, f"runs:/{run.info.run_id}/{bundle_path}")
+    client.update_model_version(
+        MODEL_NAME, number, f"{metadata.algorithm}, trained on {metadata.data.source.kind} data"
+    )
+    return int(number)
+
+
+def _tags(bundle: Bundle) -> Mapping[str, str]:
+    metadata = bundle.metadata
+    return {
+        "algorithm": metadata.algorithm,
+        "data_source": metadata.data.source.kind,
+        "data_location": metadata.data.source.location,
+        "data_fingerprint": metadata.data.fingerprint,
+        "schema_hash": metadata.schema_.hash,
+        "bundle_checksum": metadata.checksum,
+        "git_revision": metadata.git_revision or "unknown",
+        **{f"test_{name}": f"{metric.value:.6g}" for name, metric in metadata.metrics.items()},
+    }
+
+
+def evaluation_graph_of(registry: Registry, version: int) -> bytes:
+    """The graph of a version's recipe, fitted without its test rows."""
+    uri = registry.version(version).tags.get(EVALUATION_TAG)
+    if uri is None:
+        raise RegistryError(
+            f"Version {version} has no tag {EVALUATION_TAG!r}, so it cannot be compared. Promote the candidate "
+            "with promotion.force and promotion.why."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+
+
+def apply_promotion(registry: Registry, promotion: Promotion) -> None:
+    """Move the alias the decision names, and tag the version with it."""
+    mlflow.MlflowClient().set_model_version_tag(
+        MODEL_NAME, str(promotion.version), "promotion", f"{promotion.outcome}: {promotion.reason}"
+    )
+    if promotion.outcome == "promoted":
+        registry.set_alias("champion", promotion.version, by=PIPELINE, why=promotion.reason)
+        challenger = registry.find("challenger")
+        if challenger is not None and challenger.version == promotion.version:
+            registry.delete_alias("challenger", by=PIPELINE, why="became champion")
+    elif promotion.outcome == "challenger":
+        registry.set_alias("challenger", promotion.version, by=PIPELINE, why=promotion.reason)

@@ -1,0 +1,49 @@
+"""One study per algorithm, written once.
+
+::
+
+    train -> draw_search_rows -> lightgbm.tune            -> lightgbm.best_parameters
+                              -> logistic_regression.tune -> ...
+"""
+
+from kedro.pipeline import Node, Pipeline
+
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.pipelines.tuning.nodes import draw_search_rows, tune
+
+
+def create_pipeline() -> Pipeline:
+    """Wire a study for every algorithm in `fraud_kedro.algorithms`."""
+    rows = Pipeline(
+        [
+            Node(
+                draw_search_rows,
+                inputs=["train", "resolved_schema", "data_record", "params:tuning", "params:seed"],
+                outputs="search_rows",
+                name="draw_search_rows",
+            )
+        ],
+        tags="tuning",
+    )
+    study = Pipeline(
+        [
+            Node(
+                tune,
+                inputs=["search_rows", "params:tuning", "params:algorithm", "params:budget", "params:seed"],
+                outputs=["best_parameters", "trials"],
+                name="tune",
+            )
+        ],
+        tags="tuning",
+    )
+    studies = [
+        Pipeline(
+            study,
+            namespace=algorithm,
+            inputs={"search_rows"},
+            parameters={"params:tuning", "params:seed"},
+            tags=algorithm,
+        )
+        for algorithm in ALGORITHM_NAMES
+    ]
+    return sum(studies, rows)
