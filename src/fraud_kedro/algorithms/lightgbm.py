@@ -64,7 +64,9 @@ class _LightGBM:
     ) -> lightgbm.Booster:
         settings = complete(self.name, self.defaults, parameters)
         require_both_classes(self.name, data)
-        train = self._dataset(data).set_weight(fit_weights(data, settings["fit_weights"]))
+        train = self._dataset(data)
+        # `set_weight` leaves a binned data set's earlier weights in place when the new ones are all one.
+        train.set_field("weight", fit_weights(data, settings["fit_weights"]).astype(np.float32))
         callbacks: list[Any] = []
         valid: list[lightgbm.Dataset] = []
         if stopping is not None:
