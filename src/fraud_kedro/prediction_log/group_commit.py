@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.tables import PredictionRecord
 from fraud_kedro.prediction_log.writer import LogBusyError, PredictionWriter
+
+logger = logging.getLogger(__name__)
 
 Answer = asyncio.Future[PredictionRecord | None]
 
@@ -25,15 +27,6 @@ _SMOOTHING = 0.1
 
 class LogFullError(PredictionLogError):
     """More predictions wait for their commit than the limit allows."""
-
-
-@dataclass
-class CommitCounts:
-    """What a group commit has done so far."""
-
-    records: int = 0
-    commits: int = 0
-    failures: int = 0
 
 
 class GroupCommit:
@@ -64,7 +57,6 @@ class GroupCommit:
         observe: Callable[[int, float], None] | None = None,
     ) -> None:
         self.writer = writer
-        self.counts = CommitCounts()
         self.last_failure: PredictionLogError | None = None
         self._observe = observe
         self._waiting_limit = waiting_limit
@@ -107,6 +99,16 @@ class GroupCommit:
             self._loop.call_soon(self._commit)
         return answer
 
+    def write(self, records: Sequence[PredictionRecord]) -> list[PredictionRecord | None]:
+        """Commit records in a transaction of their own, from another thread than the loop's.
+
+        Raises
+        ------
+        PredictionLogError
+            If nothing could be committed.
+        """
+        return self._timed(records, wait=True)
+
     async def close(self) -> None:
         """Commit what waits, then close the writer."""
         while self._due:
@@ -144,15 +146,17 @@ class GroupCommit:
 
     def _write(self, records: list[PredictionRecord], *, wait: bool = True) -> list[PredictionRecord | None]:
         start = time.perf_counter()
-        stored = self.writer.write(records, wait=wait)
-        seconds = time.perf_counter() - start
-        self._seconds += _SMOOTHING * (seconds - self._seconds)
+        stored = self._timed(records, wait=wait)
+        self._seconds += _SMOOTHING * (time.perf_counter() - start - self._seconds)
         if self.writer.local:
             self._inline = self._seconds < (_SLOW_SECONDS if self._inline else _FAST_SECONDS)
-        self.counts.commits += 1
-        self.counts.records += len(records)
+        return stored
+
+    def _timed(self, records: Sequence[PredictionRecord], *, wait: bool) -> list[PredictionRecord | None]:
+        start = time.perf_counter()
+        stored = self.writer.write(records, wait=wait)
         if self._observe is not None:
-            self._observe(len(records), seconds)
+            self._observe(len(records), time.perf_counter() - start)
         return stored
 
     def _settle(
@@ -165,9 +169,9 @@ class GroupCommit:
                 answer.set_result(record)
 
     def _fail(self, batch: list[tuple[PredictionRecord, Answer]], error: BaseException) -> None:
-        self.counts.failures += 1
         if isinstance(error, PredictionLogError):
             self.last_failure = error
+        logger.error("%d predictions could not be logged, their requests are refused. %s", len(batch), error)
         for _, answer in batch:
             if not answer.done():
                 answer.set_exception(error)

@@ -1,0 +1,73 @@
+"""What the service answers, in bytes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fraud_kedro.prediction_log import PredictionRecord
+from fraud_kedro.serving.requests import TRANSACTION_ID, FieldError
+
+
+class Reply(NamedTuple):
+    """An HTTP answer with a JSON body."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+
+class Answer(msgspec.Struct, gc=False):
+    """The answer to one transaction; the log holds the same."""
+
+    transaction_id: str
+    prediction: int
+    probability: float
+    decision: str
+    model_version: str
+    timestamp: str
+
+
+class RowError(msgspec.Struct, gc=False):
+    """Why one transaction of a batch has no answer."""
+
+    row: int
+    transaction_id: str | None
+    detail: list[FieldError]
+
+
+class BatchAnswer(msgspec.Struct):
+    """The answer to a batch: rows that could be scored, in order, and those that could not."""
+
+    predictions: list[Answer]
+    errors: list[RowError]
+
+
+encode = msgspec.json.Encoder().encode
+
+
+def answer(record: PredictionRecord) -> Answer:
+    """Make the answer to a transaction from its row in the log."""
+    return Answer(
+        transaction_id=record.transaction_id,
+        prediction=record.prediction,
+        probability=record.probability,
+        decision=record.decision,
+        model_version=record.model_version,
+        timestamp=f"{record.timestamp.isoformat(timespec='microseconds')[:-6]}Z",
+    )
+
+
+def refusal(status: int, detail: Any, *, retry_after: int | None = None) -> Reply:
+    """Make an answer that says what is wrong, in the form FastAPI gives its own."""
+    return Reply(status, encode({"detail": detail}), retry_after)
+
+
+def conflict(*where: str | int) -> FieldError:
+    """Say that a transaction's id has been used for another one."""
+    return FieldError(
+        type="conflict",
+        loc=(*where, TRANSACTION_ID),
+        msg="was answered before for a transaction with other values; give each transaction an id of its own",
+    )

@@ -1,0 +1,231 @@
+"""The HTTP API as one FastAPI application."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+import fraud_kedro
+from fraud_kedro.serving.answers import Reply
+from fraud_kedro.serving.documents import (
+    BatchPredictions,
+    Health,
+    ModelDescription,
+    Prediction,
+    Problems,
+    Refusal,
+    ReloadResult,
+)
+from fraud_kedro.serving.hot_path import (
+    BodyTooLargeError,
+    ClientGoneError,
+    inspect_headers,
+    read_body,
+    too_large,
+)
+from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
+from fraud_kedro.serving.model_store import ServedModel
+from fraud_kedro.serving.openapi import BATCH, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.requests import TRANSACTION_ID
+from fraud_kedro.serving.runtime import Runtime
+from fraud_kedro.serving.status import describe_model, health
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Refusal, "description": "The body is too large."},
+    415: {"model": Refusal, "description": "The body is not JSON."},
+    422: {"model": Problems, "description": "What is wrong with each field."},
+    503: {"model": Refusal, "description": "No model, or the prediction log fails."},
+}
+
+_CLIENT_CLOSED = 499
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """Make the API of a runtime, which it starts and stops.
+
+    Parameters
+    ----------
+    runtime : Runtime
+
+    Returns
+    -------
+    FastAPI
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+    app = FastAPI(
+        title="fraud_kedro",
+        summary="Card-fraud detection in real time.",
+        version=fraud_kedro.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_predictions(app, runtime)
+    _add_probes(app, runtime)
+    _add_model(app, runtime)
+    _add_pages(app, runtime)
+    return app
+
+
+def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
+    settings, predictor = runtime.settings, runtime.predictor
+
+    @app.post(
+        "/predict",
+        response_model=Prediction,
+        responses={**_REFUSALS, 409: {"model": Problems, "description": "The id has other values already."}},
+        openapi_extra=json_body(TRANSACTION),
+        tags=["predictions"],
+    )
+    async def predict(request: Request) -> Response:
+        """Score one transaction; the answer comes once its log row is committed."""
+        body, request_id = await _json(request, settings.max_body_bytes)
+        if isinstance(body, Reply):
+            return _response(body)
+        return _response(await predictor.predict(body, request_id))
+
+    @app.post(
+        "/predict/batch",
+        response_model=BatchPredictions,
+        responses={**_REFUSALS, 422: {"description": "No transaction could be scored."}},
+        openapi_extra=json_body(BATCH),
+        tags=["predictions"],
+    )
+    async def predict_batch(request: Request) -> Response:
+        """Score many transactions; those that are wrong do not hold up the others."""
+        body, request_id = await _json(request, settings.max_batch_bytes)
+        if isinstance(body, Reply):
+            return _response(body)
+        return _response(await predictor.predict_batch(body, request_id))
+
+    @app.get(
+        "/predict/batch/template",
+        response_class=Response,
+        responses={200: {"content": {"text/csv": {}}}, 503: _REFUSALS[503]},
+        tags=["predictions"],
+    )
+    async def template() -> Response:
+        """Give the header of a CSV table of transactions."""
+        text = io.StringIO()
+        csv.writer(text).writerow([TRANSACTION_ID, *_model(runtime).requests.features])
+        return Response(
+            text.getvalue(),
+            media_type="text/csv",
+            headers={"Content-Disposition": 'attachment; filename="transactions.csv"'},
+        )
+
+
+def _add_probes(app: FastAPI, runtime: Runtime) -> None:
+    @app.get("/livez", tags=["operation"])
+    async def livez() -> dict[str, str]:
+        """Say that the process answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: _REFUSALS[503]}, tags=["operation"])
+    async def readyz() -> Response:
+        """Say whether transactions are scored and logged."""
+        if not runtime.ready:
+            return _response(runtime.predictor.unready())
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    @app.get("/health", response_model=Health, tags=["operation"])
+    async def get_health() -> Health:
+        """Describe this process: its model, where that came from, and its log."""
+        return health(runtime)
+
+    @app.get("/metrics", response_class=Response, tags=["operation"])
+    async def metrics() -> Response:
+        """Give Prometheus' metrics over all workers."""
+        if runtime.log.commits is not None:
+            LOG_WAITING.set(runtime.log.commits.waiting)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_model(app: FastAPI, runtime: Runtime) -> None:
+    @app.get("/model", response_model=ModelDescription, responses={503: _REFUSALS[503]}, tags=["model"])
+    async def model() -> ModelDescription:
+        """Describe the model that serves, with its metrics."""
+        return describe_model(_model(runtime))
+
+    @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
+    async def reload() -> ReloadResult:
+        """Look for the champion now; other workers follow at their next poll."""
+        changed = await runtime.refresh()
+        current = runtime.models.current
+        return ReloadResult(
+            changed=changed,
+            model_version=current.name if current else None,
+            model_source=current.source if current else None,
+            problem=runtime.models.problem,
+        )
+
+
+def _add_pages(app: FastAPI, runtime: Runtime) -> None:
+    # The copy of Swagger UI that BentoML brings: FastAPI's page would load one from elsewhere.
+    assets = files("bentoml") / "_internal" / "server" / "static_content"
+    app.mount("/docs/assets", StaticFiles(directory=str(assets)), name="docs-assets")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="docs/assets/favicon-light-32x32.png",
+        )
+
+    described: dict[str, Any] = {}
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        # A copy: the page FastAPI keeps has no request models, they change with the model.
+        page = dict(described or generate())
+        described.update(page)
+        components = {**page.get("components", {})}
+        components["schemas"] = {**components.get("schemas", {}), **request_schemas(runtime.models.current)}
+        return {**page, "components": components}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+async def _json(request: Request, limit: int) -> tuple[bytes | Reply, str | None]:
+    refused, request_id = inspect_headers(request.scope, limit)
+    if refused is not None:
+        return refused, None
+    try:
+        return await read_body(request.receive, limit), request_id
+    except BodyTooLargeError:
+        return too_large(limit), None
+    except ClientGoneError:
+        # Nobody reads this answer.
+        return Reply(_CLIENT_CLOSED, b""), None
+
+
+def _response(reply: Reply) -> Response:
+    headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
+
+
+def _model(runtime: Runtime) -> ServedModel:
+    model = runtime.models.current
+    if model is None:
+        raise HTTPException(503, detail=runtime.models.problem)
+    return model

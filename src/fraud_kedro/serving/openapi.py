@@ -1,0 +1,84 @@
+"""The OpenAPI page: FastAPI's, with the request model of the schema that is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
+from fraud_kedro.serving.model_store import ServedModel
+from fraud_kedro.serving.requests import TRANSACTION_ID
+
+TRANSACTION = "Transaction"
+BATCH = "TransactionBatch"
+
+
+def request_schemas(model: ServedModel | None) -> dict[str, Any]:
+    """Make the JSON schemas of requests.
+
+    Parameters
+    ----------
+    model : ServedModel or None
+        Without one, any object is described.
+
+    Returns
+    -------
+    dict
+        The schemas `Transaction` and `TransactionBatch`.
+    """
+    transaction: dict[str, Any] = {
+        "title": TRANSACTION,
+        "type": "object",
+        "description": "The raw features of one transaction.",
+    }
+    if model is not None:
+        names = (*model.requests.features, *model.requests.optional)
+        transaction |= {
+            "properties": {
+                TRANSACTION_ID: {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_ID_LENGTH,
+                    "description": "A second request with the same id and values gets the first answer.",
+                },
+                **{name: {"type": "number"} for name in names},
+            },
+            "required": list(model.requests.features),
+            "additionalProperties": False,
+            "example": example_transaction(model),
+        }
+    batch = {
+        "title": BATCH,
+        "type": "object",
+        "properties": {
+            "transactions": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"$ref": f"#/components/schemas/{TRANSACTION}"},
+            }
+        },
+        "required": ["transactions"],
+        "additionalProperties": False,
+    }
+    return {TRANSACTION: transaction, BATCH: batch}
+
+
+def example_transaction(model: ServedModel) -> dict[str, float]:
+    """Make a transaction the model can score: the median of each feature over its self-test rows.
+
+    No real transaction is shown.
+    """
+    rows = np.asarray(model.scorer.metadata.self_test.rows, dtype=np.float64)
+    middle = np.median(rows, axis=0) if len(rows) else np.zeros(len(model.requests.features))
+    return {name: round(float(v), 2) for name, v in zip(model.requests.features, middle, strict=True)}
+
+
+def json_body(schema: str) -> dict[str, Any]:
+    """Describe a JSON body for a route that reads it by itself."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        }
+    }

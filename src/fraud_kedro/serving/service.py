@@ -1,0 +1,67 @@
+"""The BentoML service: what ``bentoml serve`` starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from http import HTTPStatus
+from typing import Any, cast
+
+import bentoml
+import msgspec
+from bentoml._internal.utils.analytics import usage_stats
+from bentoml.exceptions import BentoMLException
+
+from fraud_kedro.serving.answers import Reply, encode
+from fraud_kedro.serving.app import create_app
+from fraud_kedro.serving.hot_path import HotPath
+from fraud_kedro.serving.runtime import Runtime
+from fraud_kedro.serving.settings import load_settings
+
+# BentoML shows warnings alone of everyone else.
+logging.getLogger("fraud_kedro").setLevel(logging.INFO)
+
+# The command has read this setting, and keeps it, before it comes here.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+usage_stats.do_not_track.cache_clear()
+
+settings = load_settings()
+
+runtime = Runtime(settings)
+api = create_app(runtime)
+
+
+@bentoml.service(
+    name="FraudDetection",
+    workers=settings.workers,
+    http={"host": str(settings.host), "port": settings.port},
+    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`.
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
+    traffic={"timeout": 60},
+)
+class FraudDetection:
+    """Card-fraud detection: native methods beside the HTTP API, with the same scorer and log."""
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def score(self, transaction: dict[str, Any]) -> dict[str, Any]:
+        """Score one transaction: its raw features by name, and an optional ``transaction_id``."""
+        return _result(await runtime.predictor.predict(encode(transaction)))
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:
+        """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
+        return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
+
+
+# The decorator's type says it gives the class back; it gives a service.
+_service = cast("bentoml.Service[FraudDetection]", FraudDetection)
+_service.add_asgi_middleware(HotPath, runtime=runtime, api=api)
+_service.mount_asgi_app(api, path="/")
+
+
+def _result(reply: Reply) -> dict[str, Any]:
+    if reply.status != 200:
+        raise BentoMLException(reply.body.decode(), error_code=HTTPStatus(reply.status))
+    return cast("dict[str, Any]", msgspec.json.decode(reply.body))

@@ -1,0 +1,135 @@
+"""Every setting of the service: environment variables with the prefix ``FRAUD_``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, IPvAnyAddress, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud_kedro.errors import FraudKedroError
+from fraud_kedro.locations import DEFAULT_ROOT, champion_folder, prediction_log_url, tracking_uri
+
+PREFIX = "FRAUD_"
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(FraudKedroError):
+    """An environment variable has a value that cannot be."""
+
+
+class ServingSettings(BaseSettings):
+    """What can be set; ``.env.example`` explains each.
+
+    Attributes
+    ----------
+    root : Path
+        Folder of models, stores and the default log, relative to the working
+        directory.
+    host, port, workers
+        Where the service listens, and with how many processes.
+    log_url : str, optional
+        SQLAlchemy URL of the prediction log; a SQLite file under the root by
+        default.
+    mlflow_tracking_uri : str, optional
+        The registry; SQLite under the root by default.
+    model_poll_seconds : float
+        How often the registry is asked for the champion.
+    flag_threshold, decline_threshold : float, optional
+        Decide by these in place of the champion's own.
+    max_body_bytes, max_batch_bytes : int
+        Largest body of one request, and of a batch.
+    max_batch_rows : int
+        Most transactions in a batch.
+    log_waiting_limit : int
+        How many predictions may wait for their commit before requests are
+        refused.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    root: Path = Path(DEFAULT_ROOT)
+    host: IPvAnyAddress = Field(default="127.0.0.1", validate_default=True)
+    port: int = Field(default=8000, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1)
+    # Both may hold a password.
+    log_url: str | None = Field(default=None, repr=False)
+    mlflow_tracking_uri: str | None = Field(
+        default=None,
+        repr=False,
+        validation_alias=AliasChoices("FRAUD_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
+    )
+    model_poll_seconds: float = Field(default=10.0, gt=0)
+    flag_threshold: Probability | None = None
+    decline_threshold: Probability | None = None
+    max_body_bytes: int = Field(default=65_536, ge=1024)
+    max_batch_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    max_batch_rows: int = Field(default=100_000, ge=1)
+    log_waiting_limit: int = Field(default=10_000, ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ServingSettings:
+        flag, decline = self.flag_threshold, self.decline_threshold
+        if flag is not None and decline is not None and decline < flag:
+            raise ValueError(
+                f"FRAUD_DECLINE_THRESHOLD ({decline}) should not be below FRAUD_FLAG_THRESHOLD ({flag})"
+            )
+        return self
+
+    @property
+    def prediction_log(self) -> str:
+        """SQLAlchemy URL of the prediction log."""
+        return self.log_url or prediction_log_url(self.root)
+
+    @property
+    def registry(self) -> str:
+        """MLflow tracking URI of the registry."""
+        return self.mlflow_tracking_uri or tracking_uri(self.root)
+
+    @property
+    def local_bundle(self) -> Path:
+        """The champion's copy that serves when the registry cannot."""
+        return champion_folder(self.root)
+
+
+def load_settings() -> ServingSettings:
+    """Read the environment.
+
+    Raises
+    ------
+    SettingsError
+        Naming each variable that cannot be used, and why.
+    """
+    try:
+        return ServingSettings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{_variable(problem['loc'])}: {problem['msg']}" if problem["loc"] else str(problem["msg"])
+            for problem in error.errors(include_url=False)
+        )
+        raise SettingsError(
+            f"{problems}. Mend the environment; .env.example explains every variable."
+        ) from error
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """List the ``FRAUD_`` variables that mean nothing, each with the likely one meant."""
+    known = sorted(f"{PREFIX}{name}".upper() for name in ServingSettings.model_fields)
+    found = []
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            found.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
+    return found
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0])
+    return name if name.isupper() else f"{PREFIX}{name}".upper()

@@ -1,0 +1,65 @@
+"""What the service says of itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from fraud_kedro.serving.documents import Health, LogHealth, ModelDescription
+from fraud_kedro.serving.log_gate import LogGate
+from fraud_kedro.serving.model_store import ServedModel
+from fraud_kedro.serving.runtime import Runtime
+
+
+def health(runtime: Runtime) -> Health:
+    """Describe the state of this process."""
+    model, log = runtime.models.current, _log_health(runtime.log)
+    status: Literal["ok", "degraded", "unready"] = "ok"
+    if not runtime.ready:
+        status = "unready"
+    elif log.status != "ok" or (runtime.models.problem and model and model.source == "registry"):
+        status = "degraded"
+    return Health(
+        status=status,
+        model_version=model.name if model else None,
+        algorithm=model.scorer.metadata.algorithm if model else None,
+        trained_on=model.scorer.metadata.data.source if model else None,
+        model_source=model.source if model else None,
+        model_loaded=model.loaded if model else None,
+        model_problem=runtime.models.problem,
+        prediction_log=log,
+        uptime_seconds=round((datetime.now(UTC) - runtime.started).total_seconds(), 3),
+    )
+
+
+def describe_model(model: ServedModel) -> ModelDescription:
+    """Describe the model that serves."""
+    metadata = model.scorer.metadata
+    return ModelDescription(
+        model_version=model.name,
+        algorithm=metadata.algorithm,
+        version=model.version,
+        run_id=model.run_id,
+        source=model.source,
+        loaded=model.loaded,
+        created=metadata.created,
+        trained_on=metadata.data.source,
+        refit=metadata.data.refit,
+        features=list(metadata.schema_.features),
+        time_use=metadata.schema_.time_use,
+        thresholds=model.scorer.thresholds,
+        metrics=metadata.metrics,
+        parameters=metadata.parameters,
+        versions=metadata.versions,
+    )
+
+
+def _log_health(log: LogGate) -> LogHealth:
+    if log.commits is None:
+        return LogHealth(status="closed", waiting=0, problem=log.problem)
+    failure = log.commits.last_failure
+    return LogHealth(
+        status="failing" if failure else "ok",
+        waiting=log.commits.waiting,
+        problem=str(failure) if failure else None,
+    )
