@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
 from fraud_kedro.champion.bundle import (
+    REGISTRATION_FILE,
     Bundle,
     BundleMetadata,
     DataRecord,
@@ -25,6 +28,7 @@ from fraud_kedro.champion.bundle import (
     Thresholds,
     write_bundle,
 )
+from fraud_kedro.champion.registry import MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 
 FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
@@ -32,7 +36,7 @@ FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
 MakeBundle = Callable[..., Bundle]
 
 
-def logistic_graph(coefficients: Sequence[float], intercept: float) -> bytes:
+def _logistic_graph(coefficients: Sequence[float], intercept: float) -> bytes:
     """A logistic regression with its inputs clipped and its probability clipped away from 0 and 1."""
     wanted = len(coefficients)
     nodes = [
@@ -65,18 +69,36 @@ def logistic_graph(coefficients: Sequence[float], intercept: float) -> bytes:
     return content
 
 
-def expected_probability(matrix: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
-    """What `logistic_graph` must give, by NumPy."""
+def _expected_probability(matrix: np.ndarray, coefficients: Sequence[float], intercept: float) -> np.ndarray:
+    """What `_logistic_graph` must give, by NumPy."""
     log_odds = np.clip(matrix.astype(np.float64), -1e6, 1e6) @ np.asarray(coefficients) + intercept
     return np.clip(1 / (1 + np.exp(-log_odds)), 1e-6, 1 - 1e-6)
 
 
-def default_coefficients(features: Sequence[str]) -> list[float]:
+def _default_coefficients(features: Sequence[str]) -> list[float]:
     """Alternating signs, none dominant; time and amount count little."""
     return [
         1e-6 if name == "Time" else 1e-3 if name == "Amount" else 0.3 * math.cos(i)
         for i, name in enumerate(features)
     ]
+
+
+@pytest.fixture(scope="session")
+def logistic_graph() -> Callable[[Sequence[float], float], bytes]:
+    """A function that makes an ONNX graph from coefficients and an intercept."""
+    return _logistic_graph
+
+
+@pytest.fixture(scope="session")
+def logistic_probability() -> Callable[..., np.ndarray]:
+    """What a bundle of `make_bundle` must give for a matrix, by NumPy."""
+
+    def probability(
+        matrix: np.ndarray, features: Sequence[str] = FEATURES, intercept: float = -3.0
+    ) -> np.ndarray:
+        return _expected_probability(matrix, _default_coefficients(features), intercept)
+
+    return probability
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +125,11 @@ def make_bundle() -> MakeBundle:
             label="Class",
             features=tuple(features),
         )
-        coefficients = default_coefficients(resolved.features)
+        coefficients = _default_coefficients(resolved.features)
         rows = np.random.default_rng(7).normal(scale=2.0, size=(16, len(resolved.features)))
         if resolved.time_index is not None:
             rows[:, resolved.time_index] = np.linspace(0, 400_000, 16)
-        probabilities = expected_probability(resolved.model_matrix(rows), coefficients, intercept)
+        probabilities = _expected_probability(resolved.model_matrix(rows), coefficients, intercept)
         metadata = BundleMetadata(
             algorithm=algorithm,
             created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -142,7 +164,7 @@ def make_bundle() -> MakeBundle:
         return write_bundle(
             folder,
             metadata,
-            model=model or logistic_graph(coefficients, intercept),
+            model=model or _logistic_graph(coefficients, intercept),
             reference=_reference(rows, resolved.features),
             card=f"# {algorithm}\n",
             registration=None if version is None else Registration(version=version, run_id=f"run{version}"),
@@ -157,3 +179,53 @@ def _reference(rows: np.ndarray, features: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     pl.DataFrame(rows, schema=list(features), orient="row").write_parquet(buffer)
     return buffer.getvalue()
+
+
+class RealRegistry:
+    """An MLflow store in a SQLite file, written as a training run writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.artifacts = folder / "artifacts"
+        self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        self.experiment = self.client.create_experiment("fraud", artifact_location=self.artifacts.as_uri())
+        self.client.create_registered_model(MODEL_NAME)
+
+    def register(self, bundle: Bundle) -> int:
+        """Log a bundle's files to a run and register them, as the export pipeline does."""
+        run = self.client.create_run(self.experiment)
+        algorithm = bundle.metadata.algorithm
+        for file in sorted(bundle.folder.iterdir()):
+            if file.name != REGISTRATION_FILE:
+                self.client.log_artifact(run.info.run_id, str(file), f"bundle/{algorithm}")
+        uri = f"runs:/{run.info.run_id}/bundle/{algorithm}"
+        version = self.client.create_model_version(
+            MODEL_NAME,
+            uri,
+            run_id=run.info.run_id,
+            tags={"algorithm": algorithm, "bundle": uri},
+        )
+        return int(version.version)
+
+    def files(self, version: int) -> Path:
+        """Where the files of a version's bundle lie."""
+        found = self.client.get_model_version(MODEL_NAME, str(version))
+        return self.artifacts / found.run_id / "artifacts" / "bundle" / found.tags["algorithm"]
+
+
+@pytest.fixture(scope="session")
+def _empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # MLflow takes seconds to make its tables: made once, copied for each test.
+    folder = tmp_path_factory.mktemp("mlflow")
+    MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}").search_registered_models()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def real_registry(tmp_path: Path, _empty_registry: Path) -> RealRegistry:
+    """An MLflow registry without versions, below the root ``tmp_path``."""
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    shutil.copy(_empty_registry, folder / "mlflow.db")
+    return RealRegistry(folder)

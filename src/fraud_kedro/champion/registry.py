@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_kedro.champion.bundle import Bundle, read_bundle
+from fraud_kedro.champion.tracking_store import check_store, first_line, without_password
 from fraud_kedro.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -270,7 +269,9 @@ class Registry:
     @contextmanager
     def _asking(self) -> Iterator[MlflowClient]:
         """MLflow's client, its errors turned into ours."""
-        check_store(self.tracking_uri)
+        if self._client is None or self.tracking_uri.startswith("sqlite:"):
+            # A file may go away under a client that has it open.
+            check_store(self.tracking_uri)
         if self._client is None:
             # Not at the top: importing MLflow takes seconds, and a service without a store never needs it.
             try:
@@ -288,55 +289,9 @@ class Registry:
             yield self._client
         except (_mlflow_exception(), SQLAlchemyError, OSError) as error:
             raise RegistryError(
-                f"The model registry at {self._where} does not answer: {_first_line(error)}. Check that it "
+                f"The model registry at {self._where} does not answer: {first_line(error)}. Check that it "
                 "runs and that FRAUD_MLFLOW_TRACKING_URI names it."
             ) from error
-
-
-def check_store(tracking_uri: str) -> None:
-    """Refuse a SQLite store that no training run has made, which MLflow would create.
-
-    Raises
-    ------
-    RegistryError
-    """
-    if not tracking_uri.startswith("sqlite:"):
-        return
-    try:
-        path = make_url(tracking_uri).database
-    except ArgumentError as error:
-        raise RegistryError(f"{tracking_uri!r} is no URI of a SQLite store: {error}.") from error
-    if not path or not Path(path).is_file():
-        raise RegistryError(
-            f"No model registry at {path}: there is no such file. Train a model with `kedro run`, or set "
-            "FRAUD_MLFLOW_TRACKING_URI to the registry that is in use."
-        )
-    try:
-        connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
-            table = connection.execute(
-                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'model_versions'"
-            ).fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise RegistryError(
-            f"The model registry at {path} cannot be read: {error}. Restore the file, or train a model "
-            "with `kedro run` into another FRAUD_ROOT."
-        ) from error
-    if table is None:
-        raise RegistryError(
-            f"The file {path} is no model registry: it has no table of model versions. Train a model with "
-            "`kedro run`, or set FRAUD_MLFLOW_TRACKING_URI to the registry that is in use."
-        )
-
-
-def without_password(uri: str) -> str:
-    """Mask the password of a URI, if it has one."""
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except ArgumentError:
-        return uri
 
 
 def _record(found: Any) -> RegisteredVersion:
@@ -373,7 +328,3 @@ def _is_absent(error: Exception) -> bool:
         and "alias" in str(error).lower()
         and "not found" in str(error).lower()
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

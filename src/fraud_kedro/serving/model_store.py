@@ -139,7 +139,8 @@ class ModelStore:
                 "local bundle",
             )
         except BundleError as error:
-            MODEL_LOADS.labels("failed").inc()
+            if stamp is not None:
+                MODEL_LOADS.labels("failed").inc()
             return None, str(error)
         self._local_stamp = stamp
         return model, None

@@ -30,7 +30,6 @@ from fraud_kedro.serving.metrics import (
     PREDICTIONS,
     PROBABILITY,
     REQUEST_SECONDS,
-    REQUESTS,
 )
 from fraud_kedro.serving.model_store import ModelStore, ServedModel
 from fraud_kedro.serving.requests import FieldError, InvalidRequestError, Transaction
@@ -62,8 +61,7 @@ class Predictor:
         self._log = log
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._decode_batch = msgspec.json.Decoder(_BatchBody).decode
-        self._seconds = REQUEST_SECONDS.labels("/predict")
-        self._answered = REQUESTS.labels("/predict", "200")
+        self._seconds = REQUEST_SECONDS.labels("/predict", "200")
         self._decisions: dict[tuple[str, str], Counter] = {}
 
     async def predict(self, body: bytes, request_id: str | None = None) -> Reply:
@@ -83,11 +81,10 @@ class Predictor:
         """
         start = perf_counter()
         reply = await self._predict(body, request_id)
-        if reply.status == 200:
-            self._answered.inc()
-        else:
-            REQUESTS.labels("/predict", str(reply.status)).inc()
-        self._seconds.observe(perf_counter() - start)
+        seconds = (
+            self._seconds if reply.status == 200 else REQUEST_SECONDS.labels("/predict", str(reply.status))
+        )
+        seconds.observe(perf_counter() - start)
         return reply
 
     async def _predict(self, body: bytes, request_id: str | None) -> Reply:
@@ -130,8 +127,7 @@ class Predictor:
         reply = await asyncio.get_running_loop().run_in_executor(
             self._executor, self._predict_batch, body, request_id
         )
-        REQUESTS.labels("/predict/batch", str(reply.status)).inc()
-        REQUEST_SECONDS.labels("/predict/batch").observe(perf_counter() - start)
+        REQUEST_SECONDS.labels("/predict/batch", str(reply.status)).observe(perf_counter() - start)
         return reply
 
     def _predict_batch(self, body: bytes, request_id: str | None) -> Reply:

@@ -33,6 +33,7 @@ class Runtime:
         self.predictor = Predictor(settings, self.models, self.log)
         self.started = datetime.now(UTC)
         self._polling: asyncio.Task[None] | None = None
+        self._refreshing = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
@@ -57,14 +58,15 @@ class Runtime:
         bool
             Whether another model serves now.
         """
-        await self.log.ensure_open()
-        changed = await asyncio.to_thread(self.models.refresh)
-        model = self.models.current
-        if model is not None:
-            await self.log.show(model.scorer.schema.features)
-        if changed:
-            _settle_memory()
-        return changed
+        async with self._refreshing:
+            await self.log.ensure_open()
+            changed = await asyncio.to_thread(self.models.refresh)
+            model = self.models.current
+            if model is not None:
+                await self.log.show(model.scorer.schema.features)
+            if changed:
+                _settle_memory()
+            return changed
 
     async def stop(self) -> None:
         """Answer what is under way, commit it, and let go."""
