@@ -90,21 +90,12 @@ class InputsHook:
         """
         missing: dict[str, list[str]] = {}
         for name in sorted(pipeline.inputs()):
-            if name.startswith("params:") or name == "parameters" or catalog.exists(name):
-                continue
-            missing.setdefault(_maker(name), []).append(_location(catalog, name))
-        if not missing:
-            return
-        clauses = []
-        for maker, files in missing.items():
-            listed = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-            remedy = (
-                f"run `kedro run --pipeline={maker}` first"
-                if maker
-                else "put the table there, or name another file in the catalog (`raw_transactions`)"
-            )
-            clauses.append(f"{listed} not found: {remedy}")
-        raise MissingInputError("; ".join(clauses) + ".")
+            if not (name.startswith("params:") or name == "parameters" or catalog.exists(name)):
+                missing.setdefault(_maker(name), []).append(_location(catalog, name))
+        if missing:
+            order = ["", *pipelines]
+            clauses = [_not_found(maker, missing[maker]) for maker in sorted(missing, key=order.index)]
+            raise MissingInputError("; ".join(clauses) + ".")
 
 
 class TrackingHook:
@@ -147,6 +138,25 @@ class TrackingHook:
             mlflow.log_metrics({key: float(value) for key, value in flat.items() if _is_number(value)})
 
 
+class SummaryHook:
+    """Ends a run with its result as a table, and where to look next."""
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Print what the pipeline has decided."""
+        # rich takes a moment that other commands need not wait for.
+        from fraud_kedro.summary import print_comparison, print_promotion
+
+        made = pipeline.all_outputs()
+        if "comparison" in made or "promotion" in made:
+            print_comparison(catalog.load("comparison"))
+        if "promotion" in made:
+            root = Path(_location(catalog, "champion_bundle")).parents[1]
+            print_promotion(catalog.load("promotion"), root=str(root), env=run_params.get("env"))
+
+
 def _flatten(prefix: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         flat: dict[str, Any] = {}
@@ -174,6 +184,16 @@ def _location(catalog: DataCatalog, name: str) -> str:
         return name
     cwd = f"{Path.cwd()}/"
     return str(path).removeprefix(cwd)
+
+
+def _not_found(maker: str, files: list[str]) -> str:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    remedy = (
+        f"run `kedro run --pipeline={maker}` first"
+        if maker
+        else "put the table there, or name another file in the catalog (`raw_transactions`)"
+    )
+    return f"{files[0]}{more} not found: {remedy}"
 
 
 def _maker(name: str) -> str:

@@ -20,7 +20,10 @@ _HARMLESS = {
     "kedro.runner.sequential_runner": ("Using synchronous mode",),
 }
 
-_TELEMETRY_OFF = {
+_ENVIRONMENT = {
+    # Or every new store announces its tables.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "DO_NOT_TRACK": "1",
     "KEDRO_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,7 +37,7 @@ def silence_known_noise() -> None:
     logging.captureWarnings(True)
     for logger, texts in _HARMLESS.items():
         logging.getLogger(logger).addFilter(_without(texts))
-    for variable, value in _TELEMETRY_OFF.items():
+    for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
 
 

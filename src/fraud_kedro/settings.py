@@ -9,12 +9,13 @@ from fraud_kedro.hooks import (
     DataSourceHook,
     InputsHook,
     LocalStoreHook,
+    SummaryHook,
     TrackingHook,
     ValidatorHook,
 )
 from fraud_kedro.locations import artifact_folder, root_folder, tracking_uri
 
-HOOKS = (LocalStoreHook(), ValidatorHook(), DataSourceHook(), InputsHook(), TrackingHook())
+HOOKS = (LocalStoreHook(), ValidatorHook(), DataSourceHook(), InputsHook(), TrackingHook(), SummaryHook())
 
 
 def _absolute(root: str) -> Path:
@@ -26,6 +27,8 @@ CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    # An environment names what differs and no more.
+    "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {
         "in_project": lambda path: _absolute(path).as_posix(),
         "fraud_root": lambda default: str(root_folder(default)),

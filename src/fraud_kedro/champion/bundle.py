@@ -108,6 +108,8 @@ class SelfTest(_Record):
 
 
 class FileRecord(_Record):
+    """A file of the bundle; size in bytes."""
+
     sha256: str
     size: int
 
@@ -257,7 +259,9 @@ def _read(folder: Path) -> Bundle:
         folder=folder,
         metadata=metadata,
         model=payload[MODEL_FILE],
-        registration=Registration.model_validate_json(registration.read_bytes()) if registration.exists() else None,
+        registration=Registration.model_validate_json(registration.read_bytes())
+        if registration.exists()
+        else None,
     )
 
 

