@@ -28,7 +28,7 @@ from fraud_kedro.champion.bundle import (
     Thresholds,
     write_bundle,
 )
-from fraud_kedro.champion.registry import MODEL_NAME
+from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 
 FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
@@ -192,7 +192,7 @@ class RealRegistry:
         self.experiment = self.client.create_experiment("fraud", artifact_location=self.artifacts.as_uri())
         self.client.create_registered_model(MODEL_NAME)
 
-    def register(self, bundle: Bundle) -> int:
+    def register(self, bundle: Bundle, *, checksum: str | None = None) -> int:
         """Log a bundle's files to a run and register them, as the export pipeline does."""
         run = self.client.create_run(self.experiment)
         algorithm = bundle.metadata.algorithm
@@ -204,7 +204,11 @@ class RealRegistry:
             MODEL_NAME,
             uri,
             run_id=run.info.run_id,
-            tags={"algorithm": algorithm, "bundle": uri},
+            tags={
+                "algorithm": algorithm,
+                BUNDLE_TAG: uri,
+                CHECKSUM_TAG: checksum or bundle.metadata.checksum,
+            },
         )
         return int(version.version)
 

@@ -68,6 +68,12 @@ def test_a_bundle_changed_in_the_store_is_refused(registry, real_registry, two_v
     assert not (tmp_path / "bundle").exists()
 
 
+def test_another_whole_bundle_in_its_place_is_refused(registry, real_registry, make_bundle, tmp_path):
+    real_registry.register(make_bundle(tmp_path / "a", version=None), checksum="0" * 64)
+    with pytest.raises(BundleError, match="is not the one that was registered as version 1"):
+        registry.download(registry.version(1), tmp_path / "bundle")
+
+
 def test_a_bundle_missing_from_the_store_is_a_registry_error(registry, real_registry, two_versions, tmp_path):
     real_registry.files(1).rename(tmp_path / "elsewhere")
     with pytest.raises(RegistryError):

@@ -22,13 +22,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_kedro.champion.bundle import Bundle, read_bundle
 from fraud_kedro.champion.tracking_store import check_store, first_line, without_password
-from fraud_kedro.errors import RegistryError
+from fraud_kedro.errors import BundleError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MODEL_NAME = "fraud_detection"
 BUNDLE_TAG = "bundle"
+CHECKSUM_TAG = "bundle_checksum"
 
 Alias = Literal["champion", "challenger", "shadow"]
 ALIASES: tuple[Alias, ...] = get_args(Alias)
@@ -196,7 +197,14 @@ class Registry:
                     f"Version {version.version} of {MODEL_NAME!r} has no bundle at {version.source}. "
                     "Export it again with `kedro run --pipeline=export`."
                 )
-            read_bundle(Path(local))
+            bundle = read_bundle(Path(local))
+            promised = version.tags.get(CHECKSUM_TAG, bundle.metadata.checksum)
+            if bundle.metadata.checksum != promised:
+                raise BundleError(
+                    f"The bundle at {version.source} is not the one that was registered as version "
+                    f"{version.version}: its checksum differs from the version's tag. Register it again with "
+                    "`kedro run --pipeline=export`."
+                )
             shutil.move(local, folder)
         return read_bundle(folder)
 

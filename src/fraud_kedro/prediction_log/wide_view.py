@@ -86,9 +86,9 @@ def _selection(columns: dict[str, str], dialect: Dialect) -> sa.Select[tuple[obj
 def _value(feature: str, dialect: Dialect) -> sa.ColumnElement[float]:
     features = predictions.c.features
     if dialect.name != "sqlite":
-        return sa.cast(features[feature].astext, sa.Double())
-    if '"' in feature or "\\" in feature:
-        # SQLite's JSON paths cannot name such a key.
+        return sa.cast(sa.func.jsonb_extract_path_text(features, feature), sa.Double())
+    if not feature.isascii() or not feature.isprintable() or '"' in feature or "\\" in feature:
+        # JSON may write such a key in several ways; SQLite's paths find one, its table of entries all.
         entry = sa.func.json_each(features).table_valued("key", "value")
         return sa.select(entry.c.value).where(entry.c.key == feature).scalar_subquery()
     return sa.func.json_extract(features, f'$."{feature}"')
