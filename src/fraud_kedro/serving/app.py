@@ -26,6 +26,7 @@ from fraud_kedro.serving.documents import (
     ReloadResult,
 )
 from fraud_kedro.serving.hot_path import (
+    GONE,
     BodyTooLargeError,
     ClientGoneError,
     inspect_headers,
@@ -45,8 +46,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "What is wrong with each field."},
     503: {"model": Refusal, "description": "No model, or the prediction log fails."},
 }
-
-_CLIENT_CLOSED = 499
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -215,8 +214,7 @@ async def _json(request: Request, limit: int) -> tuple[bytes | Reply, str | None
     except BodyTooLargeError:
         return too_large(limit), None
     except ClientGoneError:
-        # Nobody reads this answer.
-        return Reply(_CLIENT_CLOSED, b""), None
+        return GONE, None
 
 
 def _response(reply: Reply) -> Response:

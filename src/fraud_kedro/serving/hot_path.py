@@ -21,6 +21,10 @@ _JSON = b"application/json"
 _MAX_DIGITS = 15
 
 
+# Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
+GONE = Reply(499, b"")
+
+
 class ClientGoneError(Exception):
     """The client hung up before its body was whole."""
 
@@ -71,7 +75,7 @@ class HotPath:
             except BodyTooLargeError:
                 refused = too_large(self._limit)
             except ClientGoneError:
-                return
+                refused = GONE
         reply = refused or await self._predict(body, request_id)
         await send_reply(send, reply)
 
@@ -86,6 +90,7 @@ class HotPath:
             await send_reply(send, too_large(self._batch_limit))
             return
         except ClientGoneError:
+            await send_reply(send, GONE)
             return
         whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
