@@ -64,7 +64,7 @@ def print_promotion(promotion: Promotion, *, root: str, env: str | None) -> None
     steps = {
         serve: "answers on 127.0.0.1:8000",
         f"kedro mlflow ui{overlay}": "shows runs, trials and versions",
-        f"kedro viz{overlay}": "shows the pipelines",
+        f"kedro viz run{overlay}": "shows the pipelines",
         f"kedro champion show{overlay}": "lists versions and aliases",
     }
     for command, meaning in steps.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import pandas as pd
 import polars as pl
 
 from fraud_kedro.algorithms.base import LabelledMatrix
@@ -127,7 +128,7 @@ def evaluate(
     )
 
 
-def compare(tuning: TuningOptions, *evaluations: Evaluation) -> tuple[Comparison, pl.DataFrame]:
+def compare(tuning: TuningOptions, *evaluations: Evaluation) -> tuple[Comparison, pd.DataFrame]:
     """Rank the candidates by their objective on validation rows; the first is the champion-elect.
 
     Returns
@@ -139,7 +140,7 @@ def compare(tuning: TuningOptions, *evaluations: Evaluation) -> tuple[Comparison
     objective = tuning.objective
     ranked = tuple(sorted(evaluations, key=lambda e: (-e.validation[objective].value, e.algorithm)))
     shown = ("average_precision", "roc_auc", "precision", "recall", "f1")
-    table = pl.DataFrame(
+    table = pd.DataFrame(
         [
             {
                 "algorithm": candidate.algorithm,

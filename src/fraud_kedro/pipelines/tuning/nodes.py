@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pandas as pd
 import polars as pl
 
 from fraud_kedro.algorithms.registry import get_algorithm
@@ -31,7 +32,7 @@ def draw_search_rows(
 
 def tune(
     search_rows: SearchRows, tuning: TuningOptions, algorithm: str, budget: SearchBudget, seed: int
-) -> tuple[BestParameters, pl.DataFrame]:
+) -> tuple[BestParameters, pd.DataFrame]:
     """Search one algorithm's parameters.
 
     Returns
@@ -42,7 +43,7 @@ def tune(
     """
     study = Search(get_algorithm(algorithm), search_rows, tuning, budget, seed).run()
     parameters, fold_values = best_parameters(study)
-    trials = pl.DataFrame(
+    trials = pd.DataFrame(
         [
             {
                 "trial": trial.number,
@@ -52,8 +53,7 @@ def tune(
                 **trial.params,
             }
             for trial in study.trials
-        ],
-        infer_schema_length=None,
+        ]
     )
     best = BestParameters(
         algorithm=algorithm,
