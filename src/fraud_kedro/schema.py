@@ -89,6 +89,13 @@ class TransactionSchema(BaseModel):
             If a required column is missing, a pattern matches nothing, or a
             feature is also the label, the id or the weight.
         """
+        # Before the patterns: they never match these, so they would seem to be missing.
+        for role in ("label", "transaction_id", "sample_weight"):
+            if (name := getattr(self, role)) in self.features:
+                raise SchemaError(
+                    f"Column {name!r} has the role {role} and cannot be a feature. "
+                    "Take it out of `schema.features` in the parameters."
+                )
         required = {"time": self.time.column, "amount": self.amount, "label": self.label}
         missing = [f"{name!r} (role {role})" for role, name in required.items() if name not in columns]
         reserved = {self.label, self.transaction_id, self.sample_weight} - {None}
@@ -104,9 +111,6 @@ class TransactionSchema(BaseModel):
                 f"Missing column(s): {', '.join(missing)}. The table has: {found or 'no columns'}. "
                 "Mend the file, or name its columns under `schema` in the parameters."
             )
-        for role, name in (("transaction_id", self.transaction_id), ("label", self.label)):
-            if name in self.features:
-                raise SchemaError(f"Column {name!r} has the role {role} and cannot be a feature.")
         return ResolvedSchema(
             time=self.time.column,
             time_use=self.time.use,

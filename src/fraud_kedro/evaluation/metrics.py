@@ -62,7 +62,8 @@ OBJECTIVES: Mapping[str, Callable[[ScoredRows], float]] = {
 
 def recall_at(rows: ScoredRows, false_positive_rate: float) -> float:
     """Largest recall whose false-positive rate does not exceed the given one."""
-    fpr, tpr, _ = roc_curve(rows.labels, rows.scores, sample_weight=rows.weights)
+    # Every point: one in the middle of a slope may be the best within the limit.
+    fpr, tpr, _ = roc_curve(rows.labels, rows.scores, sample_weight=rows.weights, drop_intermediate=False)
     return float(tpr[fpr <= false_positive_rate].max())
 
 
