@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fraud_kedro.evaluation.metrics import ScoredRows
+from fraud_kedro.evaluation.thresholds import ThresholdPolicy, choose_thresholds
+
+# The largest probability a model gives is the largest float32 below 1.
+HIGHEST = float(np.nextafter(np.float32(1), np.float32(0)))
+
+distinct = st.floats(2.0**-29, HIGHEST, width=32)
+# Neighbours in float32, and values that only float64 tells apart.
+close = st.sampled_from([0.5, 0.5 + 2.0**-24, 0.5 + 2.0**-50, 0.5 + 2.0**-23, HIGHEST, 2.0**-29, 0.1])
+
+
+@st.composite
+def rows_and_amounts(draw, largest=12):
+    size = draw(st.integers(2, largest))
+
+    def lists(elements):
+        return draw(st.lists(elements, min_size=size, max_size=size))
+
+    labels = np.array(lists(st.integers(0, 1)), dtype=np.int8)
+    labels[:2] = 0, 1
+    scores = np.array(lists(st.one_of(distinct, close)), dtype=np.float64)
+    weights = np.array(lists(st.sampled_from([0.5, 1.0, 2.0, 60.0])))
+    amounts = np.array(lists(st.sampled_from([0.0, 1.0, 2.5, 40.0, 500.0])))
+    return ScoredRows(labels, scores, weights), amounts
+
+
+def expected_cost(review_cost=3.0, false_decline_cost=20.0):
+    return ThresholdPolicy.model_validate(
+        {"kind": "expected_cost", "review_cost": review_cost, "false_decline_cost": false_decline_cost}
+    )
+
+
+def alert_budget(flagged_share, declined_share):
+    return ThresholdPolicy.model_validate(
+        {"kind": "alert_budget", "flagged_share": flagged_share, "declined_share": declined_share}
+    )
+
+
+def decisions(rows, flag, decline):
+    """Flagged and declined rows, as the service decides."""
+    scores = rows.scores.astype(np.float32)
+    return scores >= np.float32(flag), scores >= np.float32(decline)
+
+
+def cost(rows, amounts, flagged, declined, review_cost, false_decline_cost):
+    fraud = rows.labels == 1
+    return (
+        (rows.weights * amounts)[fraud & ~flagged].sum()
+        + review_cost * rows.weights[flagged & ~declined].sum()
+        + false_decline_cost * rows.weights[declined & ~fraud].sum()
+    )
+
+
+@given(rows_and_amounts(), st.sampled_from([0.0, 1.0, 3.0]), st.sampled_from([0.0, 2.0, 20.0]))
+def test_no_pair_of_cuts_costs_less_than_the_chosen_one(drawn, review_cost, false_decline_cost):
+    rows, amounts = drawn
+    policy = expected_cost(review_cost, false_decline_cost)
+    chosen = choose_thresholds(policy, rows, amounts)
+
+    def cost_of(flag, decline):
+        flagged, declined = decisions(rows, flag, decline)
+        return cost(rows, amounts, flagged, declined, review_cost, false_decline_cost)
+
+    cuts = [0.0, *np.unique(rows.scores.astype(np.float32)).tolist(), 1.0]
+    best = min(cost_of(flag, decline) for flag in cuts for decline in cuts if flag <= decline)
+    assert cost_of(chosen.flag, chosen.decline) == pytest.approx(best)
+
+
+@given(rows_and_amounts(), st.sampled_from([0.01, 0.2, 0.5, 0.9]), st.sampled_from([0.001, 0.2, 0.5]))
+def test_an_alert_budget_is_never_exceeded_and_nothing_more_would_fit(drawn, flagged_share, declined_share):
+    rows, amounts = drawn
+    chosen = choose_thresholds(alert_budget(flagged_share, declined_share), rows, amounts)
+    legitimate = rows.labels == 0
+    total = rows.weights[legitimate].sum()
+    scores = rows.scores.astype(np.float32)
+    limits = (flagged_share, min(flagged_share, declined_share))
+    for selected, limit in zip(decisions(rows, chosen.flag, chosen.decline), limits, strict=True):
+        assert rows.weights[selected & legitimate].sum() / total <= limit
+        if not selected.all():
+            more = scores >= scores[~selected].max()
+            assert rows.weights[more & legitimate].sum() / total > limit
+
+
+@given(rows_and_amounts(), st.sampled_from([expected_cost(), alert_budget(0.3, 0.1)]))
+def test_thresholds_are_float32_and_in_order(drawn, policy):
+    chosen = choose_thresholds(policy, *drawn)
+    assert 0 <= chosen.flag <= chosen.decline <= 1
+    for threshold in (chosen.flag, chosen.decline):
+        assert float(np.float32(threshold)) == threshold
+    assert chosen.policy == policy.root.kind
+
+
+@given(rows_and_amounts())
+def test_a_weight_is_as_good_as_that_many_equal_rows(drawn):
+    rows, amounts = drawn
+    weights = np.ceil(rows.weights)
+    numbers = np.repeat(np.arange(len(weights)), weights.astype(int))
+    plain = ScoredRows(rows.labels[numbers], rows.scores[numbers], np.ones(len(numbers)))
+    for policy in (expected_cost(), alert_budget(0.3, 0.1)):
+        weighted = choose_thresholds(policy, ScoredRows(rows.labels, rows.scores, weights), amounts)
+        assert choose_thresholds(policy, plain, amounts[numbers]) == weighted
+
+
+@given(rows_and_amounts(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(drawn, random):
+    rows, amounts = drawn
+    order = np.array(random.sample(range(len(amounts)), len(amounts)))
+    for policy in (expected_cost(), alert_budget(0.3, 0.1)):
+        assert choose_thresholds(policy, rows.take(order), amounts[order]) == choose_thresholds(
+            policy, rows, amounts
+        )
+
+
+def test_a_threshold_lies_halfway_between_neighbouring_scores():
+    rows = ScoredRows(np.array([0, 1], dtype=np.int8), np.array([0.25, 0.75]), np.ones(2))
+    chosen = choose_thresholds(expected_cost(), rows, np.array([10.0, 100.0]))
+    assert chosen.flag == 0.5
+
+
+def test_cheap_reviews_flag_everything_and_dear_ones_nothing():
+    rows = ScoredRows(np.array([0, 1], dtype=np.int8), np.array([0.75, 0.25]), np.ones(2))
+    amounts = np.array([10.0, 100.0])
+    assert choose_thresholds(expected_cost(1.0, 500.0), rows, amounts).flag == 0.0
+    nothing = choose_thresholds(expected_cost(1000.0, 1000.0), rows, amounts)
+    assert (nothing.flag, nothing.decline) == (1.0, 1.0)
+
+
+def test_the_decision_counts_on_many_rows_are_those_of_the_policy():
+    generator = np.random.default_rng(0)
+    labels = (generator.random(20_000) < 0.01).astype(np.int8)
+    scores = np.clip(1 / (1 + np.exp(-(generator.normal(size=20_000) + 4 * labels - 5))), 1e-9, HIGHEST)
+    rows = ScoredRows(labels, scores, np.ones(20_000))
+    chosen = choose_thresholds(alert_budget(0.01, 0.001), rows, np.ones(20_000))
+    flagged, declined = decisions(rows, chosen.flag, chosen.decline)
+    legitimate = int((labels == 0).sum())
+    assert (flagged & (labels == 0)).sum() == int(0.01 * legitimate)
+    assert (declined & (labels == 0)).sum() == int(0.001 * legitimate)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "lowest"},
+        {"kind": "expected_cost", "review_cost": -1},
+        {"kind": "alert_budget", "flagged_share": 0},
+        {"kind": "alert_budget", "review_cost": 3},
+    ],
+)
+def test_an_unknown_policy_or_an_impossible_number_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        ThresholdPolicy.model_validate(wrong)
