@@ -224,19 +224,37 @@ def read_bundle(folder: Path) -> Bundle:
         If a file is missing or differs from its checksum, or the format is
         newer than this code.
     """
-    previous = _previous(folder)
-    return _read(previous if not folder.exists() and previous.exists() else folder)
+    while True:
+        identity = _identity(folder)
+        previous = _previous(folder)
+        try:
+            return _read(previous if not folder.exists() and previous.exists() else folder)
+        except BundleError:
+            # Unless another bundle was put in place meanwhile, and files of both were read.
+            if _identity(folder) == identity:
+                raise
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _read(folder: Path) -> Bundle:
     try:
         raw = json.loads((folder / METADATA_FILE).read_bytes())
         payload = {name: (folder / name).read_bytes() for name in _PAYLOAD}
+        registration = _read_registration(folder / REGISTRATION_FILE)
     except FileNotFoundError as error:
         raise BundleError(
             f"No bundle at {folder}: {Path(error.filename).name} is missing. Train one with `kedro run`."
         ) from error
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise BundleError(f"{error.filename} cannot be read: {error.strerror}. {_MEND}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{folder / METADATA_FILE} is not JSON ({error}). {_MEND}") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
@@ -254,15 +272,16 @@ def _read(folder: Path) -> Bundle:
         record = metadata.files.get(name)
         if record is None or hashlib.sha256(content).hexdigest() != record.sha256:
             raise BundleError(f"{folder / name} does not match its checksum. {_MEND}")
-    registration = folder / REGISTRATION_FILE
-    return Bundle(
-        folder=folder,
-        metadata=metadata,
-        model=payload[MODEL_FILE],
-        registration=Registration.model_validate_json(registration.read_bytes())
-        if registration.exists()
-        else None,
-    )
+    return Bundle(folder=folder, metadata=metadata, model=payload[MODEL_FILE], registration=registration)
+
+
+def _read_registration(file: Path) -> Registration | None:
+    if not file.exists():
+        return None
+    try:
+        return Registration.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{file} is not a registration: {error}. {_MEND}") from error
 
 
 _MEND = "Restore it from the registry with `kedro champion set VERSION`, or export the model again."
