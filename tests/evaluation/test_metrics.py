@@ -16,7 +16,6 @@ from fraud_kedro.evaluation.metrics import (
     roc_auc,
 )
 
-
 real_weights = st.sampled_from([0.5, 1.0, 2.0, 7.0])
 
 
