@@ -15,7 +15,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
-from fraud_kedro.errors import DataError
+from fraud_kedro.errors import DataError, SchemaError
 from fraud_kedro.schema import ResolvedSchema, TransactionSchema
 
 EXAMPLES_PER_CHECK = 5
@@ -64,6 +64,8 @@ class TransactionsValidator:
             columns = data.lazy().collect_schema().names()
             resolved = self._schema.resolve(columns)
             frame = data.lazy().select(resolved.columns).collect()
+        except SchemaError as error:
+            raise SchemaError(f"{self._location}: {error}") from error
         except pl.exceptions.NoDataError as error:
             raise DataError(
                 f"{self._location} is empty. Put a table with a header and rows there."
@@ -73,10 +75,12 @@ class TransactionsValidator:
             raise DataError(f"{self._location} cannot be read: {reason}.") from error
         if frame.is_empty():
             raise DataError(f"{self._location} has a header but no rows.")
+        self._require_numbers(frame, resolved)
         parsed = _parse(frame, resolved)
-        failures = _failures(_text_checks(frame, resolved), frame) + _failures(
-            _value_checks(resolved), parsed
-        )
+        failures = [
+            *_failures(_text_checks(frame, resolved), frame, frame),
+            *_failures(_value_checks(resolved), parsed, frame),
+        ]
         if failures:
             from_text = any(dtype == pl.String for dtype in frame.select(resolved.features).dtypes)
             raise DataError(self._message(failures, frame.height, from_text))
@@ -92,6 +96,19 @@ class TransactionsValidator:
             + "; ".join(lines)
             + ". Mend or remove these rows."
         )
+
+    def _require_numbers(self, frame: pl.DataFrame, resolved: ResolvedSchema) -> None:
+        # Casting would count a date in microseconds without a word.
+        strange = {
+            column: dtype
+            for column, dtype in frame.select(_numeric(resolved)).schema.items()
+            if not (dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Null))
+        }
+        if strange:
+            named = ", ".join(f"{column!r} is {dtype}" for column, dtype in strange.items())
+            raise DataError(
+                f"{self._location}: {named}, not a number. Convert it first (a date to seconds)."
+            )
 
     def _require_both_classes(self, parsed: pl.DataFrame, resolved: ResolvedSchema) -> None:
         frauds = int(parsed[resolved.label].sum())
@@ -112,18 +129,18 @@ class TransactionsValidator:
 class _Failure:
     """A failed check of one column."""
 
-    def __init__(self, column: str, check: str, cases: pl.DataFrame) -> None:
-        self._column, self._check, self._cases = column, check, cases
+    def __init__(self, column: str, check: str, rows: pl.Series, values: pl.Series) -> None:
+        self._column, self._check, self._rows, self._values = column, check, rows, values
 
     def describe(self, place: str, first: int) -> str:
-        """One clause: column, check, count, examples."""
-        shown = self._cases.head(EXAMPLES_PER_CHECK)
-        examples = ", ".join(f"{place} {index + first}: {value!r}" for index, value in shown.iter_rows())
-        count = self._cases.height
+        """One clause: column, check, count, examples as they are written in the table."""
+        shown = self._rows.head(EXAMPLES_PER_CHECK)
+        examples = ", ".join(f"{place} {row + first}: {self._values[row]!r}" for row in shown)
+        count = len(self._rows)
         return f"{self._column!r} {self._check} in {count:,} row{'s' if count > 1 else ''} ({examples})"
 
 
-def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> list[_Failure]:
+def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame, written: pl.DataFrame) -> list[_Failure]:
     try:
         schema.validate(frame, lazy=True)
     except SchemaErrors as errors:
@@ -132,7 +149,7 @@ def _failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> list[_Failure]
             # A check that could not run is a defect, not a finding about the table.
             raise
         return [
-            _Failure(str(column), str(check), group.select("index", "failure_case"))
+            _Failure(str(column), str(check), group["index"], written[str(column)])
             for (column, check), group in cases.group_by("column", "check", maintain_order=True)
         ]
     return []
