@@ -40,5 +40,7 @@ def create_pipeline() -> Pipeline:
                 name="record_data",
             ),
         ],
+        namespace="data_processing",
+        prefix_datasets_with_namespace=False,
         tags="data_processing",
     )

@@ -10,6 +10,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.export.nodes import (
     assemble_bundle,
     convert,
@@ -18,8 +19,6 @@ from fraud_kedro.pipelines.export.nodes import (
     publish_champion,
     register_candidates,
 )
-
-_SHARED_PARAMETERS = {"params:training", "params:export", "params:seed"}
 
 
 def create_pipeline() -> Pipeline:
@@ -55,28 +54,8 @@ def create_pipeline() -> Pipeline:
                 outputs="bundle",
                 name="assemble_bundle",
             ),
-        ],
-        tags="export",
+        ]
     )
-    candidates = [
-        Pipeline(
-            candidate,
-            namespace=algorithm,
-            inputs={
-                "test": "test",
-                "resolved_schema": "resolved_schema",
-                "data_record": "data_record",
-                "evaluation": f"{algorithm}_evaluation",
-            },
-            outputs={
-                "bundle": f"{algorithm}_bundle",
-                "evaluation_graph": f"{algorithm}_evaluation_graph",
-            },
-            parameters=_SHARED_PARAMETERS,
-            tags=algorithm,
-        )
-        for algorithm in ALGORITHM_NAMES
-    ]
     exported = [f"{a}_{kind}" for a in ALGORITHM_NAMES for kind in ("bundle", "evaluation_graph")]
     registry = Pipeline(
         [
@@ -105,7 +84,7 @@ def create_pipeline() -> Pipeline:
                 outputs="champion_bundle",
                 name="publish_champion",
             ),
-        ],
-        tags="export",
+        ]
     )
-    return sum(candidates, registry)
+    trained = {"model", "evaluation_model", "thresholds", "validation_scores", "evaluation"}
+    return grouped([*instantiate(candidate, own=trained), registry], "export")

@@ -9,6 +9,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.training.nodes import (
     compare,
     evaluate,
@@ -16,8 +17,6 @@ from fraud_kedro.pipelines.training.nodes import (
     refit,
     select_thresholds,
 )
-
-_SHARED = {"train", "validation", "test", "resolved_schema"}
 
 
 def create_pipeline() -> Pipeline:
@@ -71,20 +70,8 @@ def create_pipeline() -> Pipeline:
                 outputs="evaluation",
                 name="evaluate",
             ),
-        ],
-        tags="training",
+        ]
     )
-    candidates = [
-        Pipeline(
-            candidate,
-            namespace=algorithm,
-            inputs=_SHARED,
-            outputs={"evaluation": f"{algorithm}_evaluation"},
-            parameters={"params:training", "params:seed"},
-            tags=algorithm,
-        )
-        for algorithm in ALGORITHM_NAMES
-    ]
     comparison = Pipeline(
         [
             Node(
@@ -93,7 +80,6 @@ def create_pipeline() -> Pipeline:
                 outputs=["comparison", "comparison_table"],
                 name="compare",
             )
-        ],
-        tags="training",
+        ]
     )
-    return sum(candidates, comparison)
+    return grouped([*instantiate(candidate, own={"best_parameters"}), comparison], "training")

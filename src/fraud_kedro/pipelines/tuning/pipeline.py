@@ -2,13 +2,13 @@
 
 ::
 
-    train -> draw_search_rows -> lightgbm.tune            -> lightgbm.best_parameters
-                              -> logistic_regression.tune -> ...
+    train ──► draw_search_rows ──► lightgbm.tune            ──► lightgbm_best_parameters
+                              └──► logistic_regression.tune ──► ...
 """
 
 from kedro.pipeline import Node, Pipeline
 
-from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.tuning.nodes import draw_search_rows, tune
 
 
@@ -22,8 +22,7 @@ def create_pipeline() -> Pipeline:
                 outputs="search_rows",
                 name="draw_search_rows",
             )
-        ],
-        tags="tuning",
+        ]
     )
     study = Pipeline(
         [
@@ -33,17 +32,6 @@ def create_pipeline() -> Pipeline:
                 outputs=["best_parameters", "trials"],
                 name="tune",
             )
-        ],
-        tags="tuning",
+        ]
     )
-    studies = [
-        Pipeline(
-            study,
-            namespace=algorithm,
-            inputs={"search_rows"},
-            parameters={"params:tuning", "params:seed"},
-            tags=algorithm,
-        )
-        for algorithm in ALGORITHM_NAMES
-    ]
-    return sum(studies, rows)
+    return grouped([rows, *instantiate(study, own=set())], "tuning")
