@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud_kedro.champion.bundle import DataSource
+from fraud_kedro.pipelines.data_processing.nodes import (
+    fingerprint,
+    prepare_transactions,
+    record_data,
+    split_transactions,
+)
+from fraud_kedro.pipelines.data_processing.splits import SplitOptions
+from fraud_kedro.schema import TransactionSchema
+
+SCHEMA = TransactionSchema.model_validate(
+    {
+        "time": {"column": "Time"},
+        "amount": "Amount",
+        "label": "Class",
+        "transaction_id": "transaction_id",
+        "sample_weight": "sample_weight",
+        "features": ["Time", "V*", "Amount"],
+    }
+)
+SOURCE = DataSource(kind="real", name="creditcard", location="creditcard.csv")
+TEMPORAL = SplitOptions.model_validate({"kind": "temporal"})
+STRATIFIED = SplitOptions.model_validate({"kind": "stratified"})
+
+
+def table(size=200, seed=0, **columns):
+    generator = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "Time": np.arange(size, dtype=np.float64),
+            "V1": generator.normal(size=size),
+            "Amount": generator.gamma(1, 50, size).round(2),
+            "Class": (np.arange(size) % 5 == 0).astype(np.int8),
+        }
+    )
+    return frame.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
+
+
+def recorded(frame, split=TEMPORAL, seed=0):
+    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
+    parts = split_transactions(transactions, schema, split, seed)
+    return record_data(*parts, schema, SOURCE, counts, split)
+
+
+def test_equal_rows_are_dropped_and_the_first_is_kept_in_order():
+    frame = table(10)
+    doubled = pl.concat([frame, frame[3:5], frame[:1]])
+    transactions, _, counts = prepare_transactions(doubled.lazy(), SCHEMA)
+    assert transactions.equals(frame)
+    assert counts == {"rows": 10.0, "duplicates": 3.0, "frauds": 2.0}
+
+
+def test_rows_that_differ_in_the_label_alone_are_both_kept():
+    frame = table(10)
+    relabelled = frame.with_columns(Class=(1 - pl.col("Class")).cast(pl.Int8))
+    transactions, _, _ = prepare_transactions(pl.concat([frame, relabelled]).lazy(), SCHEMA)
+    assert transactions.height == 20
+
+
+def test_an_id_of_its_own_does_not_save_a_duplicate():
+    frame = pl.concat([table(10), table(10)]).with_columns(transaction_id=pl.Series(map(str, range(20))))
+    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
+    assert schema.transaction_id == "transaction_id"
+    assert transactions["transaction_id"].to_list() == [str(i) for i in range(10)]
+    assert counts["duplicates"] == 10
+
+
+@pytest.mark.parametrize("split", [TEMPORAL, STRATIFIED])
+def test_duplicates_never_straddle_the_split(split):
+    generator = np.random.default_rng(1)
+    # Few values, so that many rows are equal.
+    frame = table(
+        2000,
+        Time=generator.integers(0, 60, 2000).astype(np.float64),
+        V1=generator.integers(0, 3, 2000).astype(np.float64),
+        Amount=generator.integers(0, 3, 2000).astype(np.float64),
+    )
+    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
+    assert counts["duplicates"] > 100
+    parts = split_transactions(transactions, schema, split, 3)
+    rows = pl.concat(part.select("Time", "V1", "Amount", "Class") for part in parts)
+    assert rows.height == transactions.height
+    assert rows.is_unique().all()
+
+
+def test_each_part_keeps_every_column_and_the_tables_order():
+    transactions, schema, _ = prepare_transactions(table().lazy(), SCHEMA)
+    for part in split_transactions(transactions, schema, STRATIFIED, 0):
+        assert part.columns == transactions.columns
+        assert part["Time"].is_sorted()
+
+
+def test_the_roles_that_were_found_are_logged(caplog):
+    caplog.set_level("INFO")
+    prepare_transactions(table(10, sample_weight=[2.0] * 10).lazy(), SCHEMA)
+    assert "time = Time (used as hour_of_day)" in caplog.text
+    assert "sample_weight = sample_weight" in caplog.text
+    assert "transaction_id = absent" in caplog.text
+    assert "3 features" in caplog.text
+
+
+def test_the_record_counts_rows_and_frauds_by_part():
+    record = recorded(table(200))
+    assert (record.rows, record.frauds, record.split) == (200, 40, "temporal")
+    assert {name: (part.rows, part.frauds) for name, part in record.parts.items()} == {
+        "train": (120, 24),
+        "validation": (40, 8),
+        "test": (40, 8),
+    }
+    assert (record.time_from, record.time_to, record.test_time_from) == (0, 199, 160)
+    assert record.parts["train"].time_to == 119
+    assert (record.weighted_rows, record.weighted_frauds) == (200, 40)
+    assert record.source == SOURCE
+    assert record.refit is None
+
+
+def test_the_record_adds_up_the_weights():
+    weights = np.where(np.arange(200) % 5 == 0, 1.5, 60.0)
+    record = recorded(table(200, sample_weight=weights))
+    assert (record.rows, record.frauds) == (200, 40)
+    assert record.weighted_frauds == pytest.approx(40 * 1.5)
+    assert record.weighted_rows == pytest.approx(40 * 1.5 + 160 * 60)
+
+
+def test_the_record_says_how_many_duplicates_were_dropped():
+    frame = table(200)
+    assert recorded(pl.concat([frame, frame[:7]])).duplicates_dropped == 7
+
+
+def test_rows_in_a_gap_are_not_counted():
+    gap = SplitOptions.model_validate({"kind": "temporal", "gap_seconds": 10})
+    record = recorded(table(200), gap)
+    assert record.rows == 180
+    assert record.test_time_from == 170
+
+
+def test_equal_tables_have_equal_fingerprints_and_the_test_part_has_its_own():
+    first, second = recorded(table()), recorded(table())
+    assert first == second
+    assert first.fingerprint != first.test_fingerprint
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(["Time", "V1", "Amount", "Class", "sample_weight", "transaction_id"]),
+    st.integers(0, 9),
+)
+def test_the_fingerprint_changes_with_any_value(column, row):
+    frame = table(10, sample_weight=[1.0] * 10, transaction_id=[f"t{i}" for i in range(10)])
+    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
+    values = frame[column].to_list()
+    values[row] = values[row] + "x" if isinstance(values[row], str) else values[row] + 1
+    changed = frame.with_columns(pl.Series(column, values, dtype=frame.schema[column]))
+    assert fingerprint([changed], schema) != fingerprint([frame], schema)
+
+
+def test_the_fingerprint_changes_with_the_order_of_rows_and_the_place_of_the_cut():
+    frame = table(10)
+    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
+    whole = fingerprint([frame[:5], frame[5:]], schema)
+    assert fingerprint([frame[:4], frame[4:]], schema) != whole
+    assert fingerprint([frame[:5].reverse(), frame[5:]], schema) != whole
+
+
+def test_the_fingerprint_knows_where_one_id_ends():
+    frame = table(2, transaction_id=["ab", "c"])
+    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
+    other = frame.with_columns(transaction_id=pl.Series(["a", "bc"]))
+    assert fingerprint([frame], schema) != fingerprint([other], schema)
+
+
+def test_the_test_fingerprint_does_not_depend_on_the_training_rows():
+    frame = table(200)
+    longer = frame.with_columns(V1=pl.when(pl.col("Time") < 50).then(9.0).otherwise("V1"))
+    first, second = recorded(frame), recorded(longer)
+    assert first.test_fingerprint == second.test_fingerprint
+    assert first.fingerprint != second.fingerprint
