@@ -72,7 +72,7 @@ def without_password(uri: str) -> str:
     try:
         return make_url(uri).render_as_string(hide_password=True)
     except ArgumentError:
-        return uri
+        return uri.rsplit("@", 1)[-1]
 
 
 def first_line(error: BaseException) -> str:

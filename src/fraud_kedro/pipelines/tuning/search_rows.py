@@ -99,8 +99,10 @@ def _rolling(times: NDArray[np.float64], folds: int) -> Iterator[tuple[NDArray[n
 def _stratified(
     labels: NDArray[np.int8], folds: int, seed: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    if min(int(labels.sum()), int((labels == 0).sum())) < folds:
-        raise TrainingError(
-            f"{int(labels.sum())} frauds are too few for {folds} folds. Lower tuning.folds, or bring more rows."
-        )
+    for label, name in ((1, "frauds"), (0, "legitimate transactions")):
+        count = int((labels == label).sum())
+        if count < folds:
+            raise TrainingError(
+                f"{count} {name} are too few for {folds} folds. Lower tuning.folds, or bring more rows."
+            )
     yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)

@@ -13,8 +13,10 @@ import numpy as np
 import optuna
 from optuna.distributions import distribution_to_json
 from scipy.special import expit
+from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_kedro.algorithms.base import Algorithm
+from fraud_kedro.champion.tracking_store import first_line, without_password
 from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.metrics import OBJECTIVES, ScoredRows
 from fraud_kedro.pipelines.tuning.options import SearchBudget, TuningOptions
@@ -45,7 +47,7 @@ class Search:
         self._algorithm, self._rows, self._options = algorithm, rows, options
         self._budget, self._seed = budget, seed
         self._figure = OBJECTIVES[options.objective]
-        self._started = time.monotonic()
+        self._started, self._done_before = time.monotonic(), 0
 
     def run(self) -> optuna.Study:
         """Search until the budget is spent.
@@ -64,7 +66,7 @@ class Search:
         done = sum(trial.state.is_finished() for trial in study.trials)
         # A resumed sampler must not draw again what it drew before.
         study.sampler = optuna.samplers.TPESampler(seed=self._seed + done, multivariate=True)
-        self._started = time.monotonic()
+        self._started, self._done_before = time.monotonic(), done
         remaining = self._budget.trials - done
         if remaining > 0:
             study.optimize(
@@ -86,10 +88,10 @@ class Search:
 
     def _open(self) -> optuna.Study:
         storage = self._options.storage
-        if storage.startswith("sqlite:///"):
-            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
+            if storage.startswith("sqlite:///"):
+                Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             study = optuna.create_study(
                 study_name=self._name(),
                 storage=storage,
@@ -98,9 +100,10 @@ class Search:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
                 load_if_exists=True,
             )
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
+        # An ImportError is a database whose driver is not installed.
+        except (OSError, ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise TrainingError(
-                f"The studies at {_without_password(storage)} cannot be opened ({error}). "
+                f"The studies at {without_password(storage)} cannot be opened ({first_line(error)}). "
                 "Check tuning.storage and that its database is running."
             ) from error
         study.set_user_attr("algorithm", self._algorithm.name)
@@ -156,7 +159,7 @@ class Search:
 
     def _seconds_left(self, done: int) -> float:
         elapsed = time.monotonic() - self._started
-        by_trials = elapsed / max(done, 1) * (self._budget.trials - done)
+        by_trials = elapsed / max(done - self._done_before, 1) * (self._budget.trials - done)
         if self._budget.seconds is None:
             return by_trials
         return max(0.0, min(by_trials, self._budget.seconds - elapsed))
@@ -177,7 +180,3 @@ def _typical(fixed: list[dict[str, Any]]) -> dict[str, Any]:
         else type(value)(np.median([other[name] for other in fixed]))
         for name, value in first.items()
     }
-
-
-def _without_password(url: str) -> str:
-    return url.split("@")[-1] if "@" in url else url
