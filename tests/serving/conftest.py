@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 PROJECT = Path(__file__).parents[2]
@@ -73,7 +74,13 @@ class Server:
 
     def kill(self) -> None:
         """End everything at once, as a power cut would."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        # Workers have sessions of their own. The parent first: it would start another worker.
+        parent = psutil.Process(self._process.pid)
+        processes = [parent, *parent.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        for process in processes:
+            process.kill()
         self._process.wait()
 
     def stop(self) -> int:

@@ -89,13 +89,20 @@ class RequestFormat:
     Raises
     ------
     BundleError
-        If a feature is called ``transaction_id``.
+        If a feature is called ``transaction_id``, or a column has a name that
+        JSON must escape.
     """
 
     def __init__(self, schema: ResolvedSchema) -> None:
         if TRANSACTION_ID in schema.features:
             raise BundleError(
                 f"A feature is called {TRANSACTION_ID!r}, which is the id of a request. Rename the column."
+            )
+        unfit = [name for name in schema.columns if json.dumps(name, ensure_ascii=False) != f'"{name}"']
+        if unfit:
+            raise BundleError(
+                f"Column {unfit[0]!r} has a quote, a backslash or a control character in its name, which a "
+                "request cannot be checked for. Rename the column."
             )
         self.schema = schema
         self.features = schema.features

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud_kedro.errors import BundleError
+from fraud_kedro.schema import ResolvedSchema
+from fraud_kedro.serving.requests import InvalidRequestError, RequestFormat
+
+ORIGIN = datetime(2013, 9, 1, tzinfo=UTC)
+FEATURES = ("Time", "V1", "naïve name's %", "Amount")
+LARGEST = float(np.finfo(np.float32).max)
+
+FORMAT = RequestFormat(
+    ResolvedSchema(
+        time="Time",
+        time_use="hour_of_day",
+        time_origin=ORIGIN,
+        amount="Amount",
+        label="Class",
+        features=FEATURES,
+    )
+)
+
+seconds = st.floats(-1e9, 1e9)
+numbers = st.one_of(st.floats(-LARGEST, LARGEST), st.integers(-(2**53), 2**53))
+valid = st.fixed_dictionaries({"Time": seconds, **{name: numbers for name in FEATURES[1:]}})
+identities = st.text(st.characters(codec="utf-8"), min_size=1, max_size=128).filter(str.isprintable)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def problems(body):
+    with pytest.raises(InvalidRequestError) as caught:
+        FORMAT.decode(body if isinstance(body, bytes) else json.dumps(body).encode())
+    return {error.loc[-1]: error.type for error in caught.value.errors}
+
+
+@given(transaction=valid, identity=identities, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
+def test_whatever_json_writes_is_read_back(transaction, identity, indent, ascii_only):
+    body = json.dumps({**transaction, "transaction_id": identity}, indent=indent, ensure_ascii=ascii_only)
+    found = FORMAT.decode(body.encode("utf-8"))
+    assert found.values == tuple(float(transaction[name]) for name in FEATURES)
+    assert found.transaction_id == identity
+    assert json.loads(found.features) == transaction
+    assert found.event_time == ORIGIN + timedelta(seconds=transaction["Time"])
+
+
+@given(transaction=valid, order=st.permutations(FEATURES))
+def test_the_hash_depends_on_the_values_alone(transaction, order):
+    first = FORMAT.decode(json.dumps(transaction).encode())
+    shuffled = {"transaction_id": "one", **{name: float(transaction[name]) for name in order}}
+    second = FORMAT.decode(json.dumps(shuffled, indent=1).encode())
+    assert first.request_hash == second.request_hash
+    assert first.features == second.features
+    changed = {**transaction, "V1": math.nextafter(float(transaction["V1"]), math.inf)}
+    if changed["V1"] <= LARGEST:
+        assert FORMAT.decode(json.dumps(changed).encode()).request_hash != first.request_hash
+
+
+@given(body=st.one_of(st.binary(max_size=200), any_json.map(lambda v: json.dumps(v).encode())))
+def test_whatever_comes_is_a_transaction_or_a_named_error(body):
+    try:
+        found, errors = FORMAT.decode(body), None
+    except InvalidRequestError as error:
+        found, errors = None, error.errors
+    if found is None:
+        assert errors
+        assert all(e.loc[0] == "body" and e.msg for e in errors)
+    else:
+        assert len(found.values) == len(FEATURES)
+
+
+@given(transaction=valid, name=st.sampled_from(FEATURES), value=any_json)
+def test_a_field_is_accepted_exactly_when_it_is_a_finite_number(transaction, name, value):
+    body = json.dumps({**transaction, name: value}).encode()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    limit = 1e9 if name == "Time" else LARGEST
+    if is_number and math.isfinite(value) and abs(value) <= limit:
+        assert FORMAT.decode(body).values[FEATURES.index(name)] == value
+    elif name != "Time" or not is_number:
+        assert list(problems(body)) == [name]
+
+
+@given(transaction=valid, name=st.sampled_from(FEATURES))
+def test_a_missing_field_is_named(transaction, name):
+    del transaction[name]
+    assert problems(transaction) == {name: "missing"}
+
+
+@given(transaction=valid, name=st.sampled_from(FEATURES), escaped=st.booleans())
+def test_a_field_given_twice_is_named_however_it_is_written(transaction, name, escaped):
+    key = json.dumps(name)
+    if escaped:
+        key = '"' + "".join(f"\\u{ord(c):04x}" for c in name) + '"'
+    body = f"{json.dumps(transaction)[:-1]}, {key}: 1}}"
+    assert problems(body.encode()) == {name: "repeated"}
+
+
+@given(name=st.text(max_size=200).filter(lambda n: n not in {*FEATURES, "transaction_id"}))
+def test_a_field_of_another_table_is_named(name):
+    assert problems({**dict.fromkeys(FEATURES, 1.0), name: 1}) == {name[:100]: "extra_forbidden"}
+
+
+def test_long_lists_of_errors_are_cut():
+    with pytest.raises(InvalidRequestError) as caught:
+        FORMAT.decode(json.dumps({f"x{i}": 1 for i in range(5_000)}).encode())
+    assert len(caught.value.errors) == 100
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 10_000, f"1{'0' * 39}", "1e39"])
+def test_a_number_beyond_float32_is_named(digits):
+    body = json.dumps(dict.fromkeys(FEATURES, 1.0)).replace('"V1": 1.0', f'"V1": {digits}')
+    assert list(problems(body.encode())) == ["V1"]
+
+
+def test_time_may_be_given_though_the_model_does_not_read_it():
+    own = RequestFormat(
+        ResolvedSchema(
+            time="Time", time_use="none", time_origin=ORIGIN, amount="Amount", label="Class", features=("V1",)
+        )
+    )
+    found = own.decode(b'{"V1": 1, "Time": 60, "Amount": 5}')
+    assert found.values == (1.0,)
+    assert json.loads(found.features) == {"V1": 1.0, "Time": 60.0, "Amount": 5.0}
+    assert found.event_time == ORIGIN + timedelta(minutes=1)
+    assert own.decode(b'{"V1": 1}').event_time is None
+    assert own.decode(b'{"V1": 1}').request_hash != found.request_hash
+    with pytest.raises(InvalidRequestError):
+        own.decode(b'{"V1": 1, "Time": null}')
+
+
+def test_without_an_origin_there_is_no_event_time():
+    own = RequestFormat(
+        ResolvedSchema(time="Time", time_use="raw", amount="Amount", label="Class", features=("Time",))
+    )
+    assert own.decode(b'{"Time": 5}').event_time is None
+
+
+def test_a_feature_cannot_be_called_as_the_id_is():
+    with pytest.raises(BundleError, match="Rename the column"):
+        RequestFormat(
+            ResolvedSchema(
+                time="Time", time_use="raw", amount="A", label="Class", features=("A", "transaction_id")
+            )
+        )
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline"])
+def test_a_column_that_json_must_escape_is_refused_with_the_model(name):
+    with pytest.raises(BundleError, match="Rename the column"):
+        RequestFormat(
+            ResolvedSchema(time="Time", time_use="raw", amount="A", label="Class", features=("A", name))
+        )
