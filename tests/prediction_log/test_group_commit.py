@@ -156,13 +156,12 @@ class TestSqlite:
 
     def test_slow_commits_move_to_a_thread_and_quick_ones_back(self, writer, record, monkeypatch):
         threads, slow = [], threading.Event()
-        commit = writer._commit
 
         def watched(records, patience):
             threads.append(threading.current_thread() is threading.main_thread())
             if slow.is_set():
                 threading.Event().wait(0.02)
-            return commit(records, patience)
+            # Commits nothing: a busy disk would not be quick.
 
         monkeypatch.setattr(writer, "_commit", watched)
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +47,7 @@ class ServedModel:
     source: Source
     loaded: datetime
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The ``model_version`` of answers and log rows."""
         return f"{MODEL_NAME}_{self.scorer.metadata.algorithm}_v{self.version}"
