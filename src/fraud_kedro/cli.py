@@ -11,7 +11,7 @@ import getpass
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,8 +111,10 @@ def _who(command: Any) -> Any:
     return by(why(command))
 
 
-def _champion_command(name: str, help_text: str, *options: Any) -> Any:
-    def register(callback: Any) -> click.Command:
+def _champion_command(
+    name: str, help_text: str, *options: Any
+) -> Callable[[Callable[..., None]], click.Command]:
+    def register(callback: Callable[..., None]) -> click.Command:
         for option in reversed((*options, env_option)):
             callback = option(callback)
         command = click.command(name, cls=_OneLineErrors, help=help_text)(callback)
@@ -179,4 +181,4 @@ class _Project:
 @contextmanager
 def _project(env: str | None) -> Iterator[_Project]:
     with KedroSession.create(env=env) as session:
-        yield _Project(session.load_context())
+        yield _Project(session.load_context())  # type: ignore[attr-defined]

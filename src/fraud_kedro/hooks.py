@@ -31,7 +31,8 @@ class LocalStoreHook:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Prepare the place named in ``mlflow.yml`` before kedro-mlflow opens it."""
-        patterns = context.config_loader.config_patterns
+        # kedro-mlflow adds the pattern itself, but only when it opens the store.
+        patterns = getattr(context.config_loader, "config_patterns", {})
         patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
         uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         if uri.startswith("sqlite:///"):
@@ -179,7 +180,7 @@ def _wants_metrics(catalog: DataCatalog, name: str) -> bool:
 def _location(catalog: DataCatalog, name: str) -> str:
     """Where a dataset lies, relative to the working directory where that is shorter."""
     dataset = catalog.get(name) if name in catalog else None
-    path = getattr(dataset, "_filepath", None)
+    path: object = getattr(dataset, "_filepath", None)
     if path is None:
         return name
     cwd = f"{Path.cwd()}/"

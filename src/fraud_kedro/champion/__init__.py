@@ -1,0 +1,1 @@
+"""The served model: its bundle, its registry, its scorer."""

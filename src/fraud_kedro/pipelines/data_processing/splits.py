@@ -82,10 +82,11 @@ def assign_parts(
     DataError
         If a part lacks a class.
     """
-    if isinstance(split, TemporalSplit):
-        parts = _temporal(split, times)
-    else:
-        parts = _stratified(split, labels, seed)
+    match split:
+        case TemporalSplit():
+            parts = _temporal(split, times)
+        case StratifiedSplit():
+            parts = _stratified(split, labels, seed)
     for index, name in enumerate(PARTS):
         frauds = int(labels[parts == index].sum())
         rows = int((parts == index).sum())

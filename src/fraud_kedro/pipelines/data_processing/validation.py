@@ -106,9 +106,7 @@ class TransactionsValidator:
         }
         if strange:
             named = ", ".join(f"{column!r} is {dtype}" for column, dtype in strange.items())
-            raise DataError(
-                f"{self._location}: {named}, not a number. Convert it first (a date to seconds)."
-            )
+            raise DataError(f"{self._location}: {named}, not a number. Convert it first (a date to seconds).")
 
     def _require_both_classes(self, parsed: pl.DataFrame, resolved: ResolvedSchema) -> None:
         frauds = int(parsed[resolved.label].sum())

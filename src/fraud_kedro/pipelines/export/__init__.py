@@ -1,0 +1,1 @@
+"""Graphs, bundles, versions, the promotion gate."""

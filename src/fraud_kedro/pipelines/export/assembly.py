@@ -93,10 +93,10 @@ def git_revision() -> str | None:
     """The checked-out commit, None outside a repository or without git."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
             capture_output=True,
             text=True,
-            check=True,  # noqa: S607
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -38,14 +38,14 @@ def model_card(metadata: BundleMetadata, parity: ParityReport) -> str:
             "",
             "## Intended use",
             "",
-            "Scores single card transactions in real time: a calibrated probability of fraud and one of the "
-            "decisions approve, review, decline. It supports a fraud team's work and is no evidence against "
-            "a customer by itself.",
+            "Scores single card transactions in real time: a calibrated probability of fraud and one of "
+            "the decisions approve, review, decline. It supports a fraud team's work and is no evidence "
+            "against a customer by itself.",
             *(
                 [
                     "",
-                    "**Trained on simulated transactions: for trying out and testing, not for decisions about "
-                    "real ones.**",
+                    "**Trained on simulated transactions: for trying out and testing, not for decisions "
+                    "about real ones.**",
                 ]
                 if data.source.kind == "simulated"
                 else []
@@ -55,7 +55,8 @@ def model_card(metadata: BundleMetadata, parity: ParityReport) -> str:
             "",
             *_data_lines(data),
             "",
-            f"Fitted on {_REFIT[data.refit or 'train']}. Calibrated on validation rows that the fit had not seen.",
+            f"Fitted on {_REFIT[data.refit or 'train']}. "
+            "Calibrated on validation rows that the fit had not seen.",
             "",
             "## Figures on test rows",
             "",
@@ -66,19 +67,21 @@ def model_card(metadata: BundleMetadata, parity: ParityReport) -> str:
             "## Decisions",
             "",
             f"Policy `{thresholds.policy}`: review from {thresholds.flag:.6g}, decline from "
-            f"{thresholds.decline:.6g}. On held-out rows {metadata.flag_rate:.3%} of transactions are flagged.",
+            f"{thresholds.decline:.6g}. On held-out rows {metadata.flag_rate:.3%} of transactions "
+            "are flagged.",
             "",
             "## Export",
             "",
             "The ONNX graph was compared with the native model on "
             + ", ".join(f"{rows.rows:,} {name} rows" for name, rows in parity.row_sets.items())
-            + f": largest difference in probability {parity.max_difference:.2g}, every decision the same.",
+            + f": largest difference in probability {parity.max_difference:.2g}, "
+            "every decision the same.",
             "",
             "## Limits",
             "",
             f"- {data.frauds:,} frauds among {data.rows:,} rows: see the intervals before comparing models.",
-            f"- Learned from transactions between {data.time_from:,.0f} and {data.time_to:,.0f} seconds of the "
-            "table's clock; fraud changes, so watch drift and retrain.",
+            f"- Learned from transactions between {data.time_from:,.0f} and {data.time_to:,.0f} seconds of "
+            "the table's clock; fraud changes, so watch drift and retrain.",
             "- Missing values are refused, not imputed.",
             "",
             "## Reproduce",
@@ -98,7 +101,8 @@ def model_card(metadata: BundleMetadata, parity: ParityReport) -> str:
 
 def _data_lines(data: DataRecord) -> list[str]:
     return [
-        f"Source `{data.source.location}`, split {data.split}, {data.duplicates_dropped:,} duplicates dropped.",
+        f"Source `{data.source.location}`, split {data.split}, "
+        f"{data.duplicates_dropped:,} duplicates dropped.",
         "",
         "| part | rows | frauds | from (s) | to (s) |",
         "|---|---:|---:|---:|---:|",

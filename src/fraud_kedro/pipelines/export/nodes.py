@@ -29,9 +29,9 @@ from fraud_kedro.pipelines.export.assembly import (
     score_histogram,
     self_test,
 )
+from fraud_kedro.pipelines.export.edge_rows import edge_rows
 from fraud_kedro.pipelines.export.model_card import model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
-from fraud_kedro.pipelines.export.edge_rows import edge_rows
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
 from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
 from fraud_kedro.pipelines.export.registration import (

@@ -10,7 +10,6 @@
 from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
-from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.export.nodes import (
     assemble_bundle,
     convert,
@@ -19,6 +18,7 @@ from fraud_kedro.pipelines.export.nodes import (
     publish_champion,
     register_candidates,
 )
+from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 
 
 def create_pipeline() -> Pipeline:

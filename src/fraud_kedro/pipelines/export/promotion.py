@@ -58,7 +58,7 @@ def decide(
 
     def outcome(kind: str, reason: str, difference: Metric | None = None) -> Promotion:
         return Promotion(
-            outcome=kind,  # type: ignore[arg-type]
+            outcome=kind,
             algorithm=candidate.metadata.algorithm,
             version=candidate.version,
             reigning_version=reigning.version if reigning else None,
@@ -130,9 +130,7 @@ def _kinship(candidate: BundleMetadata, reigning: BundleMetadata) -> tuple[str, 
         return "", True
     if kinds == ("real", "simulated"):
         return "trained on simulated data, the reigning champion on real data", False
-    if candidate.data.source.name != reigning.data.source.name:
-        return (
-            f"trained on {candidate.data.source.name!r}, the reigning champion on {reigning.data.source.name!r}",
-            False,
-        )
+    ours, theirs = candidate.data.source.name, reigning.data.source.name
+    if ours != theirs:
+        return f"trained on {ours!r}, the reigning champion on {theirs!r}", False
     return "", False

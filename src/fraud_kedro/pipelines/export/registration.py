@@ -6,6 +6,7 @@ the whole of MLflow and stays here.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as package_version
@@ -54,11 +55,14 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
             "Registering needs an MLflow run. Start it with `kedro run`, or open one with mlflow.start_run()."
         )
     metadata = bundle.metadata
-    bundle_path, evaluation_path = f"bundle/{metadata.algorithm}", f"evaluation/{metadata.algorithm}"
+    evaluation = evaluation_graph.SerializeToString(deterministic=True)
+    # By content: another candidate of the same run must not take the place of a version's files.
+    bundle_path = f"bundle/{metadata.algorithm}/{metadata.checksum[:12]}"
+    evaluation_path = f"evaluation/{metadata.algorithm}/{hashlib.sha256(evaluation).hexdigest()[:12]}"
     mlflow.log_artifacts(str(bundle.folder), bundle_path)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        file.write_bytes(evaluation_graph.SerializeToString(deterministic=True))
+        file.write_bytes(evaluation)
         mlflow.log_artifact(str(file), evaluation_path)
     width = len(metadata.schema_.features)
     logged = mlflow.onnx.log_model(
@@ -108,8 +112,8 @@ def evaluation_graph_of(registry: Registry, version: int) -> bytes:
     uri = registry.version(version).tags.get(EVALUATION_TAG)
     if uri is None:
         raise RegistryError(
-            f"Version {version} has no tag {EVALUATION_TAG!r}, so it cannot be compared. Promote the candidate "
-            "with promotion.force and promotion.why."
+            f"Version {version} has no tag {EVALUATION_TAG!r}, so it cannot be compared. Promote the "
+            "candidate with promotion.force and promotion.why."
         )
     with tempfile.TemporaryDirectory() as folder:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()

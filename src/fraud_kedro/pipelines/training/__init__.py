@@ -1,0 +1,1 @@
+"""Fit, calibrate, judge and compare."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -92,7 +93,7 @@ def make_folds(
 def _rolling(times: NDArray[np.float64], folds: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     cuts = np.quantile(times, np.linspace(FIRST_ORIGIN, 1, folds + 1))
     cuts[-1] = np.inf
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         yield np.flatnonzero(times < start), np.flatnonzero((times >= start) & (times < end))
 
 
