@@ -129,6 +129,21 @@ def test_a_failed_commit_fails_its_requests_alone(writer, record, log_url):
     assert count(log_url) == 1
 
 
+def test_a_defect_in_the_writer_reaches_its_requests_and_those_after_it_go_on(writer, record, monkeypatch):
+    commit = writer._commit
+    monkeypatch.setattr(writer, "_commit", lambda *_: {}["defect"])
+
+    async def serve():
+        group = GroupCommit(writer)
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(group.add(record("one")), timeout=10)
+        monkeypatch.setattr(writer, "_commit", commit)
+        assert await asyncio.wait_for(group.add(record("two")), timeout=10) is not None
+        await group.close()
+
+    asyncio.run(serve())
+
+
 class TestSqlite:
     @pytest.fixture
     def log_url(self, tmp_path):

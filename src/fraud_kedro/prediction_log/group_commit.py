@@ -123,7 +123,7 @@ class GroupCommit:
                 stored = self._write([record for record, _ in batch], wait=False)
             except LogBusyError:
                 pass
-            except PredictionLogError as error:
+            except Exception as error:  # noqa: BLE001 (a defect, too, must not leave requests waiting)
                 self._fail(batch, error)
                 self._next()
                 return
@@ -171,7 +171,11 @@ class GroupCommit:
     def _fail(self, batch: list[tuple[PredictionRecord, Answer]], error: BaseException) -> None:
         if isinstance(error, PredictionLogError):
             self.last_failure = error
-        logger.error("%d predictions could not be logged, their requests are refused. %s", len(batch), error)
+            logger.error(
+                "%d predictions could not be logged, their requests are refused. %s", len(batch), error
+            )
+        else:
+            logger.error("%d predictions could not be logged.", len(batch), exc_info=error)
         for _, answer in batch:
             if not answer.done():
                 answer.set_exception(error)

@@ -6,11 +6,15 @@ model and log together.
 
 from __future__ import annotations
 
+import logging
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 from fraud_kedro.serving.answers import Reply, refusal
 from fraud_kedro.serving.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 PREDICT = "/predict"
 
@@ -76,7 +80,12 @@ class HotPath:
                 refused = too_large(self._limit)
             except ClientGoneError:
                 refused = GONE
-        reply = refused or await self._predict(body, request_id)
+        try:
+            reply = refused or await self._predict(body, request_id)
+        except Exception:
+            # Left to BentoML, the client would wait for its timeout.
+            logger.exception("A transaction could not be answered.")
+            reply = refusal(500, "The service failed to answer. Its log says why.")
         await send_reply(send, reply)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:

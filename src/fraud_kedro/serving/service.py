@@ -39,7 +39,8 @@ api = create_app(runtime)
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
     tracing={"excluded_urls": ".*"},
-    traffic={"timeout": 60},
+    # A timer of each request lives this long, answered or not.
+    traffic={"timeout": settings.request_timeout_seconds},
 )
 class FraudDetection:
     """Card-fraud detection: native methods beside the HTTP API, with the same scorer and log."""

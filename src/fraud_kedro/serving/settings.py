@@ -46,6 +46,8 @@ class ServingSettings(BaseSettings):
         Largest body of one request, and of a batch.
     max_batch_rows : int
         Most transactions in a batch.
+    request_timeout_seconds : float
+        After this a request is given up with 504.
     log_waiting_limit : int
         How many predictions may wait for their commit before requests are
         refused.
@@ -72,6 +74,7 @@ class ServingSettings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=1024)
     max_batch_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     max_batch_rows: int = Field(default=100_000, ge=1)
+    request_timeout_seconds: float = Field(default=30.0, gt=0)
     log_waiting_limit: int = Field(default=10_000, ge=1)
 
     @model_validator(mode="after")
