@@ -201,5 +201,5 @@ def _maker(name: str) -> str:
     """The registered pipeline whose output the dataset is, empty if none."""
     for pipeline_name, pipeline in pipelines.items():
         if pipeline_name != "__default__" and name in pipeline.all_outputs():
-            return pipeline_name
+            return str(pipeline_name)
     return ""
