@@ -79,13 +79,13 @@ class Algorithm(Protocol):
         n_jobs: int,
         stopping: LabelledMatrix | None = None,
     ) -> Any:
-        """Fit an estimator; every fit honours the weights.
+        """Fit an estimator; the parameter ``fit_weights`` says how far it follows the weights.
 
         Parameters
         ----------
         stopping : LabelledMatrix, optional
-            Rows to stop early on, for boosted trees. Without it the number of
-            rounds in ``parameters`` is used as it is.
+            Rows to stop early on, for boosted trees, if they hold enough frauds.
+            Without it the number of rounds in ``parameters`` is used as it is.
         """
 
     def fixed_parameters(self, estimator: Any, parameters: Parameters) -> dict[str, Any]:

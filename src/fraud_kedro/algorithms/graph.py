@@ -66,7 +66,7 @@ class GraphBuilder:
         return outputs
 
     def trees(self, ensemble: TreeEnsemble, features: str) -> str:
-        """Add an ensemble; returns a float32 tensor of shape (n, 1) with its scores."""
+        """Add an ensemble; returns a float32 tensor of shape (n, n_scores)."""
         ensemble = ensemble.without_constants()
         if not ensemble.trees:
             return self._constant_score(ensemble.base, features)
@@ -76,14 +76,15 @@ class GraphBuilder:
         node_ids = np.concatenate([np.arange(size) for size in sizes])
         feature = np.concatenate([tree.feature for tree in trees])
         leaf = feature < 0
-        value = np.concatenate([tree.value for tree in trees])
+        value = np.concatenate([tree.value for tree in trees])[leaf]
+        n_scores = value.shape[1]
         branch = "BRANCH_LEQ" if ensemble.inclusive else "BRANCH_LT"
         return self.node(
             "TreeEnsembleRegressor",
             [features],
             domain=_ML_DOMAIN,
-            n_targets=1,
-            base_values=[ensemble.base],
+            n_targets=n_scores,
+            base_values=list(ensemble.base),
             nodes_treeids=tree_ids.tolist(),
             nodes_nodeids=node_ids.tolist(),
             nodes_featureids=np.where(leaf, 0, feature).tolist(),
@@ -91,16 +92,16 @@ class GraphBuilder:
             nodes_values=np.where(leaf, 0.0, np.concatenate([t.threshold for t in trees])).tolist(),
             nodes_truenodeids=np.concatenate([tree.left for tree in trees]).tolist(),
             nodes_falsenodeids=np.concatenate([tree.right for tree in trees]).tolist(),
-            target_treeids=tree_ids[leaf].tolist(),
-            target_nodeids=node_ids[leaf].tolist(),
-            target_ids=np.zeros(int(leaf.sum()), dtype=np.int64).tolist(),
-            target_weights=value[leaf].tolist(),
+            target_treeids=np.repeat(tree_ids[leaf], n_scores).tolist(),
+            target_nodeids=np.repeat(node_ids[leaf], n_scores).tolist(),
+            target_ids=np.tile(np.arange(n_scores), len(value)).tolist(),
+            target_weights=value.ravel().tolist(),
         )
 
-    def _constant_score(self, score: float, features: str) -> str:
+    def _constant_score(self, scores: Sequence[float], features: str) -> str:
         rows = self.node("Gather", [self.node("Shape", [features]), self.constant(np.array([0]))])
         shape = self.node("Concat", [rows, self.constant(np.array([1]))], axis=0)
-        return self.node("Expand", [self.constant(np.array([[score]], dtype=np.float32)), shape])
+        return self.node("Expand", [self.constant(np.array([scores], dtype=np.float32)), shape])
 
     def finish(self, probability: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """Close the graph on a float32 tensor of shape (n, 1) and check it.
@@ -118,7 +119,7 @@ class GraphBuilder:
         """
         axis = self.constant(np.array([1], dtype=np.int64))
         self._nodes.append(helper.make_node("Squeeze", [probability, axis], [OUTPUT_NAME], name=OUTPUT_NAME))
-        shape = [BATCH_DIMENSION, self.n_features]
+        shape: list[str | int | None] = [BATCH_DIMENSION, self.n_features]
         graph = helper.make_graph(
             self._nodes,
             PRODUCER,

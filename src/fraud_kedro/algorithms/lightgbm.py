@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import can_stop_early, complete, fit_weights, require_both_classes
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble, floor_to_float32
 from fraud_kedro.errors import TrainingError
 
@@ -26,16 +26,16 @@ ZERO_RADIUS = np.float32(1e-35)
 class _LightGBM:
     name = "lightgbm"
     defaults: ClassVar[Parameters] = {
-        "num_boost_round": 300,
+        "num_boost_round": 400,
         "patience": 100,
-        "learning_rate": 0.03,
-        "num_leaves": 15,
+        "learning_rate": 0.05,
+        "num_leaves": 12,
         "min_data_in_leaf": 20,
-        "min_sum_hessian_in_leaf": 1e-3,
-        "lambda_l2": 1.0,
-        "feature_fraction": 0.5,
+        "min_sum_hessian_in_leaf": 0.3,
+        "lambda_l2": 0.3,
+        "feature_fraction": 0.6,
         "bagging_fraction": 0.8,
-        "fit_weights": "sample",
+        "fit_weights": "none",
     }
 
     def __init__(self) -> None:
@@ -43,14 +43,15 @@ class _LightGBM:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
-            "num_leaves": trial.suggest_int("num_leaves", 4, 63, log=True),
-            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 3, 100, log=True),
-            "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 1e-4, 10.0, log=True),
-            "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 100.0, log=True),
-            "feature_fraction": trial.suggest_float("feature_fraction", 0.1, 1.0),
-            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+            "num_boost_round": trial.suggest_int("num_boost_round", 200, 600, step=50),
+            "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.1, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 5, 32, log=True),
+            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 3, 60, log=True),
+            "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 1e-2, 2.0, log=True),
+            "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 3.0, log=True),
+            "feature_fraction": trial.suggest_float("feature_fraction", 0.3, 1.0),
+            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
         }
 
     def fit(
@@ -69,12 +70,14 @@ class _LightGBM:
         train.set_field("weight", fit_weights(data, settings["fit_weights"]).astype(np.float32))
         callbacks: list[Any] = []
         valid: list[lightgbm.Dataset] = []
-        if stopping is not None:
+        if can_stop_early(stopping):
             valid = [self._dataset(stopping, reference=train)]
             callbacks = [lightgbm.early_stopping(settings["patience"], verbose=False)]
         return lightgbm.train(
             {
                 "objective": "binary",
+                # A rare class that starts at its own rate has almost no hessian: its first leaves explode.
+                "boost_from_average": False,
                 "metric": "average_precision",
                 "bagging_freq": 1,
                 "num_threads": n_jobs,
@@ -122,7 +125,9 @@ class _LightGBM:
     def trees(self, estimator: lightgbm.Booster) -> TreeEnsemble:
         """Return the booster's trees; the first one holds the starting score."""
         dump = estimator.dump_model(num_iteration=_rounds(estimator))
-        return TreeEnsemble([_tree(t["tree_structure"]) for t in dump["tree_info"]], base=0.0, inclusive=True)
+        return TreeEnsemble(
+            [_tree(t["tree_structure"]) for t in dump["tree_info"]], base=(0.0,), inclusive=True
+        )
 
     def add_to_graph(self, estimator: lightgbm.Booster, graph: GraphBuilder, features: str) -> str:
         return graph.trees(self.trees(estimator), features)
@@ -159,7 +164,7 @@ def _tree(root: dict[str, Any]) -> Tree:
         threshold=_around_zero(floor_to_float32(np.array(threshold, dtype=np.float64))),
         left=np.array(left, dtype=np.int64),
         right=np.array(right, dtype=np.int64),
-        value=np.array(value, dtype=np.float64),
+        value=np.array(value, dtype=np.float64).reshape(-1, 1),
     )
 
 

@@ -70,7 +70,8 @@ class FraudModel:
         -------
         ndarray of shape (n_transactions,), float64
         """
-        return np.clip(expit(self.log_odds(features)), PROBABILITY_FLOOR, PROBABILITY_CEILING)
+        probability = np.clip(expit(self.log_odds(features)), PROBABILITY_FLOOR, PROBABILITY_CEILING)
+        return np.asarray(probability, dtype=np.float64)
 
 
 def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArray[np.float32]:

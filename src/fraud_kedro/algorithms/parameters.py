@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.errors import TrainingError
 
 FIT_WEIGHTS = ("sample", "sqrt", "none")
+STOPPING_FRAUDS = 500
 
 
 def complete(name: str, defaults: Parameters, parameters: Parameters) -> dict[str, Any]:
@@ -47,12 +48,23 @@ def require_both_classes(name: str, data: LabelledMatrix) -> None:
         )
 
 
+def can_stop_early(stopping: LabelledMatrix | None) -> TypeGuard[LabelledMatrix]:
+    """Whether the rows hold enough frauds to choose the number of rounds by average precision.
+
+    With about a hundred, chance puts the best round anywhere: on the ULB table
+    rounds chosen so lose .06 of average precision against a fixed number.
+    """
+    return stopping is not None and int((stopping.labels == 1).sum()) >= STOPPING_FRAUDS
+
+
 def fit_weights(data: LabelledMatrix, kind: str) -> NDArray[np.float64]:
     """Weights a fit sees, scaled to a mean of one.
 
     Regularisation and the least hessian of a leaf then mean the same on a
-    sample and on the table it stands for. Metrics and calibration always use
-    the weights themselves, so a fit without them is put right there.
+    sample and on the table it stands for. Where few rows stand for many
+    transactions each, a fit that takes them at full weight hangs on single
+    rows; metrics, calibration and thresholds always use the weights
+    themselves, so what a fit without them gets wrong is put right there.
 
     Parameters
     ----------
@@ -73,4 +85,4 @@ def fit_weights(data: LabelledMatrix, kind: str) -> NDArray[np.float64]:
         raise TrainingError(
             f"fit_weights {kind!r} is unknown. It should be one of: {', '.join(FIT_WEIGHTS)}."
         )
-    return weights / weights.mean()
+    return np.asarray(weights / weights.mean(), dtype=np.float64)

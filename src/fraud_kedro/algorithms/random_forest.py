@@ -25,23 +25,23 @@ class _RandomForest:
     name = "random_forest"
     defaults: ClassVar[Parameters] = {
         "n_estimators": 200,
-        "max_depth": 12,
-        "min_samples_leaf": 2,
-        "max_features": 0.2,
-        "max_samples": 0.9,
-        "class_weight": "none",
-        "fit_weights": "sample",
+        "max_depth": 14,
+        "min_samples_leaf": 1,
+        "max_features": 0.4,
+        "max_samples": 0.5,
+        "class_weight": "balanced",
+        "fit_weights": "none",
     }
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
             "n_estimators": trial.suggest_int("n_estimators", 100, 300, step=50),
-            "max_depth": trial.suggest_int("max_depth", 4, 16),
-            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 20, log=True),
-            "max_features": trial.suggest_float("max_features", 0.07, 0.6, log=True),
-            "max_samples": trial.suggest_float("max_samples", 0.3, 1.0),
+            "max_depth": trial.suggest_int("max_depth", 6, 18),
+            "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 10, log=True),
+            "max_features": trial.suggest_float("max_features", 0.1, 0.6, log=True),
+            "max_samples": trial.suggest_float("max_samples", 0.3, 0.9),
             "class_weight": trial.suggest_categorical("class_weight", ["none", "balanced"]),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
         }
 
     def fit(
@@ -77,11 +77,15 @@ class _RandomForest:
     ) -> NDArray[np.float64]:
         # The check for finite numbers adds them up, which overflows on the largest ones.
         with config_context(assume_finite=True):
-            share = np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
-        return np.log((share + SMOOTHING) / (1.0 - share + SMOOTHING))
+            legitimate, fraud = np.asarray(estimator.predict_proba(features), dtype=np.float64).T
+        return np.asarray(np.log((fraud + SMOOTHING) / (legitimate + SMOOTHING)), dtype=np.float64)
 
     def trees(self, estimator: RandomForestClassifier) -> TreeEnsemble:
-        """Return the forest, each leaf's share of frauds divided by the number of trees."""
+        """Return the forest; its scores are the smoothed shares of legitimate rows and of frauds.
+
+        Both, because in float32 nothing is left of a small share that was
+        subtracted from one.
+        """
         trees = []
         for member in estimator.estimators_:
             grown = member.tree_
@@ -92,16 +96,14 @@ class _RandomForest:
                     threshold=floor_to_float32(grown.threshold),
                     left=np.where(leaf, 0, grown.children_left),
                     right=np.where(leaf, 0, grown.children_right),
-                    value=grown.value[:, 0, 1] / len(estimator.estimators_),
+                    value=grown.value[:, 0, :] / len(estimator.estimators_),
                 )
             )
-        return TreeEnsemble(trees, base=0.0, inclusive=True)
+        return TreeEnsemble(trees, base=(SMOOTHING, SMOOTHING), inclusive=True)
 
     def add_to_graph(self, estimator: RandomForestClassifier, graph: GraphBuilder, features: str) -> str:
-        share = graph.trees(self.trees(estimator), features)
-        fraud = graph.node("Add", [share, graph.constant(np.array([SMOOTHING], dtype=np.float32))])
-        whole = graph.constant(np.array([1.0 + 2.0 * SMOOTHING], dtype=np.float32))
-        return graph.node("Log", [graph.node("Div", [fraud, graph.node("Sub", [whole, fraud])])])
+        shares = graph.node("Log", [graph.trees(self.trees(estimator), features)])
+        return graph.node("MatMul", [shares, graph.constant(np.array([[-1.0], [1.0]], dtype=np.float32))])
 
 
 ALGORITHM = _RandomForest()

@@ -49,8 +49,8 @@ class Tree:
         Rows below it (or on it, see `TreeEnsemble.inclusive`) go to `left`.
     left, right : ndarray of shape (n_nodes,), int64
         Children's positions; 0 for a leaf.
-    value : ndarray of shape (n_nodes,), float64
-        What a leaf adds to the score.
+    value : ndarray of shape (n_nodes, n_scores), float64
+        What a leaf adds to each score.
     """
 
     feature: NDArray[np.int64]
@@ -65,20 +65,20 @@ class Tree:
 
 @dataclass(frozen=True)
 class TreeEnsemble:
-    """Trees whose leaves add up to a score.
+    """Trees whose leaves add up to one or more scores.
 
     Attributes
     ----------
     trees : sequence of Tree
-    base : float
-        The score before any tree.
+    base : tuple of float, of length n_scores
+        The scores before any tree.
     inclusive : bool
         Whether a row on the threshold goes left (``<=``, LightGBM and
         scikit-learn) or right (``<``, XGBoost).
     """
 
     trees: Sequence[Tree]
-    base: float
+    base: tuple[float, ...]
     inclusive: bool
 
     def split_points(self) -> dict[int, NDArray[np.float32]]:
@@ -94,5 +94,6 @@ class TreeEnsemble:
     def without_constants(self) -> TreeEnsemble:
         """Add the trees that are a single leaf to the base; the scores stay."""
         splitting = [tree for tree in self.trees if len(tree) > 1]
-        constant = sum(float(tree.value[0]) for tree in self.trees if len(tree) == 1)
-        return TreeEnsemble(splitting, self.base + constant, self.inclusive)
+        constant = [tree.value[0] for tree in self.trees if len(tree) == 1]
+        base = np.sum([np.array(self.base), *constant], axis=0)
+        return TreeEnsemble(splitting, tuple(base.tolist()), self.inclusive)

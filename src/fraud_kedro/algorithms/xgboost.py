@@ -13,7 +13,7 @@ from scipy.special import logit
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import can_stop_early, complete, fit_weights, require_both_classes
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ MAX_BIN = 256
 class _XGBoost:
     name = "xgboost"
     defaults: ClassVar[Parameters] = {
-        "num_boost_round": 300,
+        "num_boost_round": 400,
         "patience": 100,
-        "learning_rate": 0.05,
-        "max_depth": 4,
-        "min_child_weight": 1.0,
-        "reg_lambda": 1.0,
-        "gamma": 0.0,
-        "colsample_bynode": 0.5,
+        "learning_rate": 0.07,
+        "max_depth": 5,
+        "min_child_weight": 0.6,
+        "reg_lambda": 0.2,
+        "gamma": 0.01,
+        "colsample_bynode": 0.35,
         "subsample": 0.8,
-        "fit_weights": "sample",
+        "fit_weights": "none",
     }
 
     def __init__(self) -> None:
@@ -42,14 +42,15 @@ class _XGBoost:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
-            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
+            "num_boost_round": trial.suggest_int("num_boost_round", 200, 600, step=50),
+            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.15, log=True),
             "max_depth": trial.suggest_int("max_depth", 2, 8),
-            "min_child_weight": trial.suggest_float("min_child_weight", 1e-3, 10.0, log=True),
-            "reg_lambda": trial.suggest_float("reg_lambda", 1e-2, 100.0, log=True),
-            "gamma": trial.suggest_float("gamma", 1e-3, 5.0, log=True),
-            "colsample_bynode": trial.suggest_float("colsample_bynode", 0.1, 1.0),
-            "subsample": trial.suggest_float("subsample", 0.4, 1.0),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["sample", "none"]),
+            "min_child_weight": trial.suggest_float("min_child_weight", 0.05, 2.0, log=True),
+            "reg_lambda": trial.suggest_float("reg_lambda", 0.03, 3.0, log=True),
+            "gamma": trial.suggest_float("gamma", 1e-3, 0.3, log=True),
+            "colsample_bynode": trial.suggest_float("colsample_bynode", 0.15, 0.9),
+            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
         }
 
     def fit(
@@ -66,15 +67,17 @@ class _XGBoost:
         weights = fit_weights(data, settings["fit_weights"])
         train = self._matrix(data)
         train.set_weight(weights)
-        watched = [] if stopping is None else [(self._matrix(stopping, reference=train), "stopping")]
+        watched = []
+        if can_stop_early(stopping):
+            watched = [(self._matrix(stopping, reference=train), "stopping")]
         booster = xgboost.train(
             {
                 "objective": "binary:logistic",
                 "eval_metric": "aucpr",
                 "tree_method": "hist",
                 "max_bin": MAX_BIN,
-                # XGBoost's own guess is one Newton step from a half: far off for a rare class.
-                "base_score": float(np.average(data.labels, weights=weights)),
+                # A rare class that starts at its own rate has almost no hessian: its first leaves explode.
+                "base_score": 0.5,
                 "nthread": n_jobs,
                 "seed": seed,
                 "verbosity": 0,
@@ -87,10 +90,10 @@ class _XGBoost:
             train,
             num_boost_round=settings["num_boost_round"],
             evals=watched,
-            early_stopping_rounds=None if stopping is None else settings["patience"],
+            early_stopping_rounds=settings["patience"] if watched else None,
             verbose_eval=False,
         )
-        return booster if stopping is None else booster[: booster.best_iteration + 1]
+        return booster[: booster.best_iteration + 1] if watched else booster
 
     def _matrix(
         self, data: LabelledMatrix, reference: xgboost.QuantileDMatrix | None = None
@@ -117,7 +120,9 @@ class _XGBoost:
         learner = json.loads(estimator.save_raw(raw_format="json"))["learner"]
         (base_score,) = json.loads(learner["learner_model_param"]["base_score"])
         trees = learner["gradient_booster"]["model"]["trees"]
-        return TreeEnsemble([_tree(tree) for tree in trees], base=float(logit(base_score)), inclusive=False)
+        return TreeEnsemble(
+            [_tree(tree) for tree in trees], base=(float(logit(base_score)),), inclusive=False
+        )
 
     def add_to_graph(self, estimator: xgboost.Booster, graph: GraphBuilder, features: str) -> str:
         return graph.trees(self.trees(estimator), features)
@@ -133,7 +138,7 @@ def _tree(saved: dict[str, Any]) -> Tree:
         threshold=np.where(leaf, np.float32(0.0), condition),
         left=np.where(leaf, 0, left),
         right=np.where(leaf, 0, np.array(saved["right_children"], dtype=np.int64)),
-        value=np.where(leaf, condition, 0.0).astype(np.float64),
+        value=np.where(leaf, condition, 0.0).astype(np.float64).reshape(-1, 1),
     )
 
 
