@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import io
+import subprocess
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+
+from fraud_kedro.algorithms.model import to_onnx
+from fraud_kedro.pipelines.export.assembly import (
+    SELF_TEST_ROWS,
+    WEIGHT,
+    flag_rate,
+    git_revision,
+    graph_scores,
+    package_versions,
+    reference_parquet,
+    score_histogram,
+    self_test,
+)
+from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.schema import ResolvedSchema
+
+SCHEMA = ResolvedSchema(
+    time="Time", time_use="raw", amount="Amount", label="Class", features=("Time", "Amount")
+)
+WEIGHTED = SCHEMA.model_copy(update={"sample_weight": "w"})
+
+
+def scored(scores, weights=None):
+    size = len(scores)
+    columns = {
+        "Time": np.arange(size, dtype=np.float64),
+        "Amount": np.full(size, 2.5),
+        "Class": (np.arange(size) % 2).astype(np.int8),
+        "w": np.ones(size) if weights is None else weights,
+        SCORE: np.asarray(scores, dtype=np.float64),
+    }
+    return pl.DataFrame(columns)
+
+
+@pytest.fixture(scope="module")
+def graph(candidate):
+    return to_onnx(candidate.model).SerializeToString(deterministic=True)
+
+
+def test_a_graph_scores_rows_in_float32(candidate, parts, graph):
+    features = parts.schema.model_matrix(parts.test.select(parts.schema.features).to_numpy())
+    scores = graph_scores(graph, features)
+    assert (scores.shape, scores.dtype) == ((parts.test.height,), np.float32)
+    np.testing.assert_allclose(scores, candidate.model.probability(features), atol=1e-6)
+
+
+def test_the_reference_holds_features_scores_and_weights(candidate, parts):
+    content = reference_parquet(candidate.validation_scores, parts.schema, 10_000, 0)
+    frame = pl.read_parquet(io.BytesIO(content))
+    assert frame.columns == [*parts.schema.features, SCORE, WEIGHT]
+    assert frame.height == parts.validation.height
+    assert frame[SCORE].equals(candidate.validation_scores[SCORE])
+    assert (frame[WEIGHT] == 1).all()
+
+
+def test_the_reference_is_bounded_and_drawn_by_the_seed():
+    frame = scored(np.linspace(0, 1, 1000), np.arange(1000.0))
+    first, same, other = (reference_parquet(frame, WEIGHTED, 100, seed) for seed in (1, 1, 2))
+    drawn = pl.read_parquet(io.BytesIO(first))
+    assert drawn.height == 100
+    assert first == same != other
+    # Each row keeps its own score and weight.
+    np.testing.assert_array_equal(drawn[WEIGHT], drawn["Time"])
+    np.testing.assert_allclose(drawn[SCORE], drawn["Time"] / 999)
+
+
+def test_the_histogram_holds_every_score_by_weight():
+    histogram = score_histogram(scored([0.0, 1e-9, 5e-5, 0.4, 1.0], [1.0, 1, 2, 4, 2]), WEIGHTED)
+    assert sum(histogram.shares) == pytest.approx(1)
+    shares = {edge: share for edge, share in zip(histogram.edges, histogram.shares, strict=False) if share}
+    assert shares == {0.0: 0.2, 3e-5: 0.2, 0.3: 0.4, 0.9: 0.2}
+    assert len(histogram.edges) == len(histogram.shares) + 1
+
+
+def test_the_flag_rate_is_weighted_and_compared_as_float32():
+    flag = float(np.float32(0.3))
+    just_below = flag - 1e-12
+    frame = scored([0.1, just_below, 0.9, 0.2], [5.0, 1.0, 2.0, 2.0])
+    assert flag_rate(frame, SCHEMA, flag) == 0.5
+    assert flag_rate(frame, WEIGHTED, flag) == pytest.approx(0.3)
+    assert flag_rate(frame, WEIGHTED, 0.0) == 1.0
+
+
+def test_the_self_test_has_rows_of_both_classes_and_the_graphs_answers(parts, graph):
+    made = self_test(graph, parts.test, parts.schema, seed=0)
+    assert len(made.rows) == len(made.probabilities) == SELF_TEST_ROWS
+    table = {
+        row: label
+        for *row, label in parts.test.select(*parts.schema.features, "Class").rows()
+        for row in [tuple(row)]
+    }
+    assert sorted(table[row] for row in made.rows) == [0] * 8 + [1] * 8
+    again = graph_scores(graph, parts.schema.model_matrix(np.array(made.rows)))
+    assert again.astype(np.float64).tolist() == list(made.probabilities)
+    assert self_test(graph, parts.test, parts.schema, seed=0) == made
+
+
+def test_a_self_test_takes_the_few_frauds_there_are(parts, graph):
+    few = pl.concat([parts.test.filter(pl.col("Class") == 1)[:3], parts.test.filter(pl.col("Class") == 0)])
+    assert len(self_test(graph, few, parts.schema, seed=0).rows) == 3 + SELF_TEST_ROWS // 2
+
+
+@pytest.mark.parametrize("algorithm", ["logistic_regression", "xgboost"])
+def test_the_versions_are_those_of_what_made_the_model(algorithm):
+    found = package_versions(algorithm)
+    assert found["onnx"] == onnx.__version__
+    assert {"fraud_kedro", "numpy", "onnxruntime", "optuna", "scikit-learn"} <= set(found)
+    assert any(name.startswith("xgboost") for name in found) == (algorithm == "xgboost")
+    assert list(found) == sorted(found)
+
+
+def test_the_revision_is_the_checked_out_commit_or_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert git_revision() is None
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *command], check=True)
+    revision = git_revision()
+    assert revision is not None
+    assert len(revision) == 40
+    assert subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip() == revision
+
+
+def test_without_git_there_is_no_revision(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert git_revision() is None

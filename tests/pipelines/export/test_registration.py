@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import mlflow
+import numpy as np
+import onnx
+import pytest
+
+from fraud_kedro.champion.bundle import Registration
+from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME, Registry
+from fraud_kedro.errors import RegistryError
+from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.export.registration import (
+    EVALUATION_TAG,
+    PIPELINE,
+    apply_promotion,
+    champion_draft,
+    current_registry,
+    evaluation_graph_of,
+    register_bundle,
+)
+
+
+@pytest.fixture
+def registry(active_run):
+    return current_registry()
+
+
+@pytest.fixture
+def bundle(make_bundle, tmp_path):
+    return make_bundle(tmp_path / "bundle", version=None)
+
+
+@pytest.fixture
+def twin(logistic_graph):
+    """The graph of an evaluation twin: other coefficients than the bundle's."""
+    return onnx.load_from_string(logistic_graph([0.01] * 30, -2.0))
+
+
+def decided(outcome, version, reason="because"):
+    return Promotion(
+        outcome=outcome,
+        algorithm="logistic_regression",
+        version=version,
+        reigning_version=None,
+        reason=reason,
+    )
+
+
+def test_a_candidate_becomes_a_version_with_everything_that_tells_what_it_is(
+    registry, active_run, bundle, twin, real_registry
+):
+    number = register_bundle(bundle, twin)
+    found = registry.version(number)
+    run_id = active_run.info.run_id
+    assert (number, found.run_id) == (1, run_id)
+    assert (
+        found.tags.items()
+        >= {
+            "algorithm": "logistic_regression",
+            "data_source": "simulated",
+            "data_location": "drawn, seed 1",
+            "data_fingerprint": "0" * 64,
+            "schema_hash": bundle.metadata.schema_.hash,
+            CHECKSUM_TAG: bundle.metadata.checksum,
+            "git_revision": "unknown",
+            "test_average_precision": "0.8",
+        }.items()
+    )
+    assert found.tags[BUNDLE_TAG].startswith(f"runs:/{run_id}/bundle/logistic_regression/")
+    assert found.tags[EVALUATION_TAG].startswith(f"runs:/{run_id}/evaluation/logistic_regression/")
+    registered = real_registry.client.get_model_version(MODEL_NAME, "1")
+    assert registered.description == "logistic_regression, trained on simulated data"
+    assert found.aliases == ()
+
+
+def test_the_registered_bundle_downloads_verified(registry, bundle, twin, tmp_path):
+    number = register_bundle(bundle, twin)
+    downloaded = registry.download(registry.version(number), tmp_path / "downloaded")
+    assert downloaded.metadata == bundle.metadata
+    assert downloaded.model == bundle.model
+    assert downloaded.registration is None
+
+
+def test_mlflow_loads_the_version_and_gives_the_graphs_probabilities(
+    registry, bundle, twin, logistic_probability
+):
+    number = register_bundle(bundle, twin)
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL_NAME}/{number}")
+    raw = np.random.default_rng(0).normal(size=(20, 30))
+    matrix = bundle.metadata.schema_.model_matrix(raw)
+    (scores,) = model.predict({"features": matrix}).values()
+    np.testing.assert_allclose(np.ravel(scores), logistic_probability(matrix), atol=1e-6)
+    (column,) = model.metadata.get_input_schema().inputs
+    assert (column.name, column.shape) == ("features", (-1, 30))
+
+
+@pytest.mark.parametrize("algorithm", ["lightgbm", "logistic_regression"])
+def test_another_candidate_of_the_same_run_leaves_a_versions_files_alone(
+    registry, make_bundle, twin, logistic_graph, tmp_path, algorithm
+):
+    first = make_bundle(tmp_path / "a", version=None)
+    second = make_bundle(tmp_path / "b", version=None, algorithm=algorithm, intercept=-1.0)
+    other_twin = onnx.load_from_string(logistic_graph([0.02] * 30, -2.0))
+    assert [register_bundle(first, twin), register_bundle(second, other_twin)] == [1, 2]
+    for number, bundle, graph in ((1, first, twin), (2, second, other_twin)):
+        downloaded = registry.download(registry.version(number), tmp_path / f"version{number}")
+        assert downloaded.model == bundle.model
+        assert evaluation_graph_of(registry, number) == graph.SerializeToString(deterministic=True)
+
+
+def test_a_first_registration_makes_the_model(registry, bundle, twin, real_registry):
+    real_registry.client.delete_registered_model(MODEL_NAME)
+    assert register_bundle(bundle, twin) == 1
+
+
+def test_the_evaluation_graph_comes_back_as_it_was(registry, bundle, twin):
+    number = register_bundle(bundle, twin)
+    assert evaluation_graph_of(registry, number) == twin.SerializeToString(deterministic=True)
+
+
+def test_a_version_without_an_evaluation_graph_says_how_to_go_on(registry, real_registry, bundle):
+    number = real_registry.register(bundle)
+    with pytest.raises(RegistryError, match=r"no tag 'evaluation_graph'.*promotion\.force"):
+        evaluation_graph_of(registry, number)
+
+
+def test_registering_without_a_run_is_refused(bundle, twin):
+    assert mlflow.active_run() is None
+    with pytest.raises(RegistryError, match="needs an MLflow run"):
+        register_bundle(bundle, twin)
+
+
+@pytest.fixture
+def two_versions(registry, real_registry, make_bundle, tmp_path):
+    for name, algorithm in (("a", "logistic_regression"), ("b", "lightgbm")):
+        real_registry.register(make_bundle(tmp_path / name, version=None, algorithm=algorithm))
+    return registry
+
+
+def test_a_promotion_moves_the_champion_and_is_recorded(two_versions):
+    apply_promotion(two_versions, decided("promoted", 1, "the first version"))
+    apply_promotion(two_versions, decided("promoted", 2, "better"))
+    assert two_versions.resolve("champion").version == 2
+    assert two_versions.version(1).aliases == ()
+    assert two_versions.version(1).tags["promotion"] == "promoted: the first version"
+    assert two_versions.version(2).tags["promotion"] == "promoted: better"
+    moves = [(move["alias"], move["version"], move["by"], move["why"]) for move in two_versions.history()]
+    assert moves == [("champion", 1, PIPELINE, "the first version"), ("champion", 2, PIPELINE, "better")]
+
+
+def test_a_challenger_leaves_the_champion_alone(two_versions):
+    apply_promotion(two_versions, decided("promoted", 1))
+    apply_promotion(two_versions, decided("challenger", 2, "worse"))
+    assert two_versions.resolve("champion").version == 1
+    assert two_versions.resolve("challenger").version == 2
+
+
+def test_a_rejected_version_gets_a_tag_and_no_alias(two_versions):
+    apply_promotion(two_versions, decided("rejected", 2, "badly calibrated"))
+    assert two_versions.version(2).tags["promotion"] == "rejected: badly calibrated"
+    assert two_versions.find("champion") is None
+    assert two_versions.find("challenger") is None
+    assert two_versions.history() == []
+
+
+def test_a_challenger_that_becomes_champion_is_challenger_no_more(two_versions):
+    apply_promotion(two_versions, decided("challenger", 1))
+    apply_promotion(two_versions, decided("promoted", 1))
+    assert two_versions.resolve("champion").version == 1
+    assert two_versions.find("challenger") is None
+
+
+def test_another_challenger_keeps_its_alias_when_a_champion_is_made(two_versions):
+    apply_promotion(two_versions, decided("challenger", 1))
+    apply_promotion(two_versions, decided("promoted", 2))
+    assert two_versions.resolve("challenger").version == 1
+
+
+def test_the_draft_of_the_champion_is_its_bundle_with_its_number(two_versions, tmp_path):
+    two_versions.set_alias("champion", 2, by="ann", why="better")
+    draft = champion_draft(two_versions)
+    assert draft.metadata.algorithm == "lightgbm"
+    assert draft.model == (tmp_path / "b" / "model.onnx").read_bytes()
+    assert draft.reference == (tmp_path / "b" / "reference.parquet").read_bytes()
+    assert draft.card == "# lightgbm\n"
+    found = two_versions.version(2)
+    assert draft.registration == Registration(version=2, run_id=found.run_id)
+
+
+def test_without_a_champion_there_is_no_draft(two_versions):
+    with pytest.raises(RegistryError, match="alias 'champion'"):
+        champion_draft(two_versions)
+
+
+def test_the_registry_is_that_of_the_active_store(active_run, real_registry):
+    assert isinstance(current_registry(), Registry)
+    assert current_registry().tracking_uri == real_registry.uri
