@@ -70,7 +70,7 @@ class SimulatedTransactionsDataset(AbstractDataset[None, pl.LazyFrame]):
         self.metadata = metadata
 
     def load(self) -> pl.LazyFrame:
-        """The table with the columns of `column_types`, sorted by time, not yet drawn."""
+        """Return the table, sorted by time and not yet drawn."""
         options = self._options
 
         def draw(
@@ -112,15 +112,10 @@ class SimulatedTransactionsDataset(AbstractDataset[None, pl.LazyFrame]):
         )
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for kedro-viz."""
+        """Return the first rows, for kedro-viz."""
         frame = self.load().head(nrows).collect()
-        return TablePreview(
-            {
-                "index": list(range(frame.height)),
-                "columns": frame.columns,
-                "data": [list(r) for r in frame.rows()],
-            }
-        )
+        rows = [list(row) for row in frame.rows()]
+        return TablePreview({"index": list(range(len(rows))), "columns": frame.columns, "data": rows})
 
     def _describe(self) -> dict[str, Any]:
         described = self._options.model_dump(mode="json", by_alias=True, exclude_none=True)

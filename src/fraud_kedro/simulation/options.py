@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from fraud_kedro.errors import FraudKedroError
 from fraud_kedro.simulation.drift import Drift, Scale, Shift
@@ -15,6 +16,15 @@ MAXIMUM_ROWS = 1_000_000_000
 
 class SimulationError(FraudKedroError):
     """The simulator was asked for a table it cannot draw."""
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return f"{'.'.join(map(str, location))}: " if location else ""
+
+
+def _received(problem: ErrorDetails) -> str:
+    # The input of a check over all options is all options.
+    return f" (got {problem['input']!r})" if problem["loc"] else ""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -66,7 +76,7 @@ class SimulationOptions(BaseModel):
             return cls.model_validate(options)
         except ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'options'}: {problem['msg']} (got {problem['input']!r})"
+                f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}{_received(problem)}"
                 for problem in error.errors(include_url=False)
             )
             raise SimulationError(f"The simulator cannot draw this table: {problems}.") from error
@@ -83,23 +93,25 @@ class SimulationOptions(BaseModel):
         for change in self.drift:
             if isinstance(change, Shift | Scale) and change.column not in statistics.columns:
                 raise ValueError(
-                    f"drift: there is no column {change.column!r} to change; there are {', '.join(statistics.columns)}"
+                    f"drift: there is no column {change.column!r} to change. "
+                    f"It should be one of: {', '.join(statistics.columns)}"
                 )
             if change.start >= statistics.time_span_seconds:
                 raise ValueError(
-                    f"drift: `from` is {change.start:g}, but the table ends at second {statistics.time_span_seconds:,}"
+                    f"drift: `from` is {change.start:g}, "
+                    f"but the table ends before second {statistics.time_span_seconds:,}"
                 )
         return self
 
     def fraud_count(self, statistics: TableStatistics) -> int:
-        """Number of frauds in a table without drift, duplicates included."""
+        """Count the frauds of a table without drift, duplicates included."""
         if self.frauds is not None:
             return self.frauds
         rate = statistics.frauds / statistics.rows if self.fraud_rate is None else self.fraud_rate
         return round(self.rows * rate)
 
     def duplicate_counts(self, statistics: TableStatistics) -> tuple[int, int]:
-        """Repeated legitimate rows and repeated frauds, in the real table's proportion.
+        """Count repeated legitimate rows and repeated frauds, in the real table's proportion.
 
         Returns
         -------

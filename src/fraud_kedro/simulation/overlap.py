@@ -1,13 +1,18 @@
-"""How much the classes look alike: a mixture on ranks that leaves every column's quantiles true.
+"""How alike the classes look: mixtures on ranks that leave every column's quantiles true.
 
 A Gaussian copula per class separates the classes far too well, because frauds
-then never look legitimate in all columns at once. Here the normal scores of a
-class are a mixture: most transactions are typical, a small share disguises
-itself, with the ranks that values of the *other* class have in this class and
-with the other class's correlations. Typical transactions compensate: their mean
-and covariance are what is left of the class's own correlation matrix, and each
-column is mapped through the exact distribution function of its mixture, so its
-ranks stay uniform and its values have the class's quantiles whatever the shares.
+then never look legitimate in all columns at once. Here the scores of a class
+are a mixture: most transactions are typical, a small share disguises itself,
+with the ranks that values of the *other* class have in this class and with the
+other class's correlations. Typical transactions compensate: their mean and
+covariance are what is left of the class's own correlation matrix. Each column
+is mapped through the exact distribution function of its mixture, so its ranks
+stay uniform and its values have the class's quantiles whatever the shares.
+
+Every component is a multivariate Student distribution, scaled to its covariance:
+real transactions that are extreme in one column tend to be so in others, which
+normal distributions deny (Demarta and McNeil, The t Copula and Related Copulas,
+International Statistical Review 73, 2005).
 """
 
 from __future__ import annotations
@@ -16,13 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import stdtr, stdtrit
 
 from fraud_kedro.simulation.statistics import ClassStatistics, TableStatistics
 
-# Normal scores beyond these are not known from a sample of the class's size.
-_FARTHEST_LEGITIMATE_IN_FRAUD = 2.5
-_FARTHEST_FRAUD_IN_LEGITIMATE = 3.3
 _LEAST_SPREAD = 0.05
 _LEAST_EIGENVALUE = 1e-3
 _RANKS = (np.arange(400) + 0.5) / 400
@@ -30,26 +32,27 @@ _RANKS = (np.arange(400) + 0.5) / 400
 
 @dataclass(frozen=True)
 class Disguise:
-    """A share of a class that looks like the other one.
+    """The share of a class that looks like the other one.
 
     Attributes
     ----------
     share : float
         Share of the class's transactions.
     pull : float
-        How far they go: 0 stays at the class's own median, 1 reaches the other's.
+        How far they go: 0 stays at the class's own centre, 1 reaches the
+        other's median in every column.
     spread : float
         Their spread, relative to that of the other class.
     """
 
     share: float
     pull: float
-    spread: float = 1.0
+    spread: float
 
 
 @dataclass(frozen=True)
 class Component:
-    """One normal distribution of the mixture.
+    """One Student distribution of the mixture.
 
     Attributes
     ----------
@@ -63,13 +66,55 @@ class Component:
     covariance: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The joint distribution of a class's scores.
+
+    Attributes
+    ----------
+    degrees_of_freedom : float
+        Of every component's Student distribution, above 2.
+    components : tuple of Component
+        The typical transactions first, then the disguised ones.
+    """
+
+    degrees_of_freedom: float
+    components: tuple[Component, ...]
+
+    def distribution(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate the distribution function of each column.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_scores,)
+
+        Returns
+        -------
+        ndarray of shape (n_columns, n_scores)
+            Probability of a score not above the given one, column by column.
+        """
+        total = np.zeros((len(self.components[0].mean), len(scores)))
+        for component in self.components:
+            deviation = np.sqrt(np.diag(component.covariance) / variance(self.degrees_of_freedom))
+            standard = (scores - component.mean[:, None]) / deviation[:, None]
+            total += component.share * stdtr(self.degrees_of_freedom, standard)
+        return total
+
+
 # Found with `python -m fraud_kedro.simulation.fidelity`: see docs/simulator.md.
-STEALTHY_FRAUDS = (Disguise(share=0.10, pull=1.0),)
-FRAUD_LIKE_LEGITIMATE = (Disguise(share=0.0008, pull=1.0),)
+LEGITIMATE_DEGREES_OF_FREEDOM = 6.0
+FRAUD_DEGREES_OF_FREEDOM = 9.0
+FRAUD_LIKE_LEGITIMATE = Disguise(share=0.0009, pull=1.1, spread=1.3)
+STEALTHY_FRAUDS = Disguise(share=0.10, pull=1.0, spread=0.7)
 
 
-def mixture(statistics: TableStatistics, *, of_fraud: bool) -> tuple[Component, ...]:
-    """The distribution of a class's normal scores.
+def variance(degrees_of_freedom: float) -> float:
+    """Variance of a standard Student distribution with more than 2 degrees of freedom."""
+    return degrees_of_freedom / (degrees_of_freedom - 2)
+
+
+def class_mixture(statistics: TableStatistics, *, of_fraud: bool) -> Mixture:
+    """Build the distribution of a class's scores.
 
     Parameters
     ----------
@@ -79,54 +124,31 @@ def mixture(statistics: TableStatistics, *, of_fraud: bool) -> tuple[Component, 
 
     Returns
     -------
-    tuple of Component
-        The typical transactions first, then one for each `Disguise`. Shares sum
-        to 1, the mean of the whole is 0 and its covariance the class's
-        normal-score correlation (up to the projection on positive matrices).
+    Mixture
+        Its mean is 0 and its covariance the class's normal-score correlation, up
+        to the projection on positive definite matrices.
     """
-    own, other = statistics.legitimate, statistics.fraud
-    disguises, farthest = FRAUD_LIKE_LEGITIMATE, _FARTHEST_FRAUD_IN_LEGITIMATE
     if of_fraud:
-        own, other = other, own
-        disguises, farthest = STEALTHY_FRAUDS, _FARTHEST_LEGITIMATE_IN_FRAUD
-    centre, spread = _scores_of_other(own, other, statistics.levels, farthest)
-    disguised = [
-        Component(
-            disguise.share,
-            disguise.pull * centre,
-            other.correlation * _outer(np.maximum(disguise.spread * spread, _LEAST_SPREAD)),
-        )
-        for disguise in disguises
-    ]
-    share = 1.0 - sum(component.share for component in disguised)
-    mean = -sum((c.share * c.mean for c in disguised), np.zeros_like(centre)) / share
-    rest = own.correlation - share * _outer(mean)
-    for component in disguised:
-        rest -= component.share * (component.covariance + _outer(component.mean))
-    return (Component(share, mean, _positive_definite(rest / share)), *disguised)
-
-
-def distribution(components: tuple[Component, ...], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distribution function of each column of a mixture.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_scores,)
-
-    Returns
-    -------
-    ndarray of shape (n_columns, n_scores)
-        Probability of a score not above the given one, column by column.
-    """
-    total = np.zeros((len(components[0].mean), len(scores)))
-    for component in components:
-        deviation = np.sqrt(np.diag(component.covariance))
-        total += component.share * ndtr((scores - component.mean[:, None]) / deviation[:, None])
-    return total
+        own, other, disguise = statistics.fraud, statistics.legitimate, STEALTHY_FRAUDS
+        degrees_of_freedom = FRAUD_DEGREES_OF_FREEDOM
+    else:
+        own, other, disguise = statistics.legitimate, statistics.fraud, FRAUD_LIKE_LEGITIMATE
+        degrees_of_freedom = LEGITIMATE_DEGREES_OF_FREEDOM
+    centre, spread = _scores_of_other(own, other, statistics.levels, degrees_of_freedom)
+    disguised = Component(
+        disguise.share,
+        disguise.pull * centre,
+        other.correlation * _outer(np.maximum(disguise.spread * spread, _LEAST_SPREAD)),
+    )
+    share = 1.0 - disguised.share
+    mean = -disguised.share * disguised.mean / share
+    explained = disguised.share * (disguised.covariance + _outer(disguised.mean)) + share * _outer(mean)
+    typical = Component(share, mean, _positive_definite((own.correlation - explained) / share))
+    return Mixture(degrees_of_freedom, (typical, disguised))
 
 
 def separation(statistics: TableStatistics) -> NDArray[np.float64]:
-    """How well each column alone tells the classes apart.
+    """Measure how well each column alone tells the classes apart.
 
     Returns
     -------
@@ -138,20 +160,23 @@ def separation(statistics: TableStatistics) -> NDArray[np.float64]:
         np.mean(_ranks_in(own, statistics.levels, np.interp(_RANKS, statistics.levels, values)))
         for own, values in zip(statistics.legitimate.quantile_matrix, fraud, strict=True)
     ]
-    return np.abs(2 * np.array(above) - 1)
+    return np.abs(2 * np.array(above, dtype=np.float64) - 1)
 
 
 def _scores_of_other(
-    own: ClassStatistics, other: ClassStatistics, levels: NDArray[np.float64], farthest: float
+    own: ClassStatistics, other: ClassStatistics, levels: NDArray[np.float64], degrees_of_freedom: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Median and standard deviation of the other class's values as normal scores of this one."""
-    scores = np.array(
+    """Median and standard deviation of the other class's values as scores of this one."""
+    ranks = np.array(
         [
-            ndtri(_ranks_in(own_values, levels, np.interp(_RANKS, levels, other_values)))
+            _ranks_in(own_values, levels, np.interp(_RANKS, levels, other_values))
             for own_values, other_values in zip(own.quantile_matrix, other.quantile_matrix, strict=True)
         ]
     )
-    scores = np.clip(scores, -farthest, farthest)
+    # A sample says nothing of ranks beyond its first and last row.
+    farthest = 0.5 / own.sample_size
+    scores = stdtrit(degrees_of_freedom, np.clip(ranks, farthest, 1 - farthest))
+    scores /= np.sqrt(variance(degrees_of_freedom))
     return np.median(scores, axis=1), scores.std(axis=1)
 
 
@@ -165,11 +190,11 @@ def _ranks_in(
 
 
 def _outer(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.outer(vector, vector)
+    return np.asarray(np.multiply.outer(vector, vector))
 
 
 def _positive_definite(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix with its eigenvalues raised to the least one, its diagonal restored."""
+    """Raise the eigenvalues to the least one and restore the diagonal."""
     values, vectors = np.linalg.eigh(matrix)
     if values[0] >= _LEAST_EIGENVALUE:
         return matrix

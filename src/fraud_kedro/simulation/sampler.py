@@ -1,4 +1,4 @@
-"""Draws the values of one class: mixture of normal scores, then quantiles by table."""
+"""Draws the values of one class: scores of its mixture, then quantiles by table."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_kedro.simulation.overlap import distribution, mixture
+from fraud_kedro.simulation.overlap import Mixture, class_mixture
 from fraud_kedro.simulation.statistics import TableStatistics
 
-_FARTHEST_SCORE = 9.0
+_FARTHEST_SCORE = 12.0
 _GRID_POINTS = 8_192
 
 
@@ -21,56 +21,50 @@ class ClassSampler:
 
     Attributes
     ----------
-    shares : ndarray of shape (n_components,)
-    means : ndarray of shape (n_components, n_columns)
+    mixture : Mixture
     factors : ndarray of shape (n_components, n_columns, n_columns)
-        Lower Cholesky factors of the covariances.
+        Lower Cholesky factors of the components' covariances.
     table : ndarray of shape (n_columns, n_grid)
-        Each column's value at evenly spaced normal scores.
+        Each column's value at evenly spaced scores.
     """
 
-    shares: NDArray[np.float64]
-    means: NDArray[np.float64]
+    mixture: Mixture
     factors: NDArray[np.float64]
     table: NDArray[np.float64]
 
     @classmethod
     def of(cls, statistics: TableStatistics, *, of_fraud: bool) -> Self:
-        """The sampler of a class."""
-        components = mixture(statistics, of_fraud=of_fraud)
+        """Prepare the sampler of a class."""
+        mixture = class_mixture(statistics, of_fraud=of_fraud)
         own = statistics.fraud if of_fraud else statistics.legitimate
-        ranks = distribution(components, np.linspace(-_FARTHEST_SCORE, _FARTHEST_SCORE, _GRID_POINTS))
-        table = np.array(
-            [
-                np.interp(column_ranks, statistics.levels, quantiles)
-                for column_ranks, quantiles in zip(ranks, own.quantile_matrix, strict=True)
-            ]
-        )
-        return cls(
-            shares=np.array([component.share for component in components]),
-            means=np.array([component.mean for component in components]),
-            factors=np.array([np.linalg.cholesky(component.covariance) for component in components]),
-            table=table,
-        )
+        ranks = mixture.distribution(np.linspace(-_FARTHEST_SCORE, _FARTHEST_SCORE, _GRID_POINTS))
+        table = [
+            np.interp(column_ranks, statistics.levels, quantiles)
+            for column_ranks, quantiles in zip(ranks, own.quantile_matrix, strict=True)
+        ]
+        covariances = np.array([component.covariance for component in mixture.components])
+        return cls(mixture, np.asarray(np.linalg.cholesky(covariances), dtype=np.float64), np.array(table))
 
     def scores(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw normal scores.
+        """Draw scores.
 
         Returns
         -------
         ndarray of shape (n_columns, count)
         """
-        component = np.searchsorted(np.cumsum(self.shares)[:-1], rng.random(count), side="right")
+        degrees_of_freedom = self.mixture.degrees_of_freedom
         noise = rng.standard_normal((len(self.table), count))
+        noise /= np.sqrt(rng.chisquare(degrees_of_freedom, count) / (degrees_of_freedom - 2))
         scores = self.factors[0] @ noise
-        scores += self.means[0][:, None]
-        for number in range(1, len(self.shares)):
-            rows = np.flatnonzero(component == number)
-            scores[:, rows] = self.factors[number] @ noise[:, rows] + self.means[number][:, None]
-        return scores
+        scores += self.mixture.components[0].mean[:, None]
+        for component, factor in zip(self.mixture.components[1:], self.factors[1:], strict=True):
+            # Their number keeps to the share, so that tables differ no more than they must.
+            disguised = rng.choice(count, size=int(count * component.share + rng.random()), replace=False)
+            scores[:, disguised] = factor @ noise[:, disguised] + component.mean[:, None]
+        return np.asarray(scores)
 
     def values(self, column: int, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values of one column at given scores, in the column's unit.
+        """Look up the values of one column at given scores, in the column's unit.
 
         Parameters
         ----------

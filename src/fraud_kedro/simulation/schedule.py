@@ -95,7 +95,7 @@ class Schedule:
         return int(self.transactions.sum())
 
     def blocks(self) -> Iterator[Block]:
-        """The table's rows in order of time, `BLOCK_ROWS` at a time."""
+        """Go through the rows in order of time, `BLOCK_ROWS` at a time."""
         ends = np.cumsum(self.transactions)
         for number, start in enumerate(range(0, self.rows, BLOCK_ROWS)):
             stop = min(start + BLOCK_ROWS, self.rows)
@@ -110,7 +110,7 @@ class Schedule:
     def _fraud_positions(
         self, seconds: NDArray[np.int64], begin: NDArray[np.int64], start: int, stop: int
     ) -> NDArray[np.int64]:
-        """Frauds sit evenly among their second's transactions, from a random one on."""
+        """Spread frauds evenly among their second's transactions, from a random one on."""
         frauds = self.frauds[seconds]
         nth = np.arange(frauds.sum()) - np.repeat(np.cumsum(frauds) - frauds, frauds)
         here = np.repeat(np.arange(len(seconds)), frauds)

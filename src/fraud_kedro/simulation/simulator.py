@@ -115,7 +115,7 @@ def _draw(
     fraud_scores = fraud.scores(len(fraud_rows), rng)
     patterned = _new_pattern(block.seconds[fraud_rows], options, rng)
     pattern_scores = legitimate.scores(int(patterned.sum()), rng)
-    shown = np.argsort(separation(statistics))[:_PATTERN_COLUMNS] if patterned.any() else []
+    shown = np.argsort(separation(statistics))[:_PATTERN_COLUMNS]
     pattern_scores[shown] = _PATTERN_MEAN + _PATTERN_SPREAD * pattern_scores[shown]
 
     data: dict[str, NDArray[np.generic]] = {}
@@ -150,7 +150,7 @@ def _new_pattern(
 def _drifted(
     name: str, values: NDArray[np.float64], seconds: NDArray[np.int64], options: SimulationOptions
 ) -> NDArray[np.float64]:
-    """The column after its changes, in the order they were given."""
+    """Apply the column's changes, in the order they were given."""
     for change in options.drift:
         if isinstance(change, Shift) and change.column == name:
             values = np.where(seconds >= change.start, values + change.shift, values)
@@ -160,4 +160,4 @@ def _drifted(
 
 
 def _in_cents(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.round(np.maximum(values, 0.0), 2)
+    return np.asarray(np.round(np.maximum(values, 0.0), 2), dtype=np.float64)

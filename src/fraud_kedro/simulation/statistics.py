@@ -139,7 +139,7 @@ class TableStatistics(BaseModel):
 
 @cache
 def ulb_statistics() -> TableStatistics:
-    """The statistics that ship with the package.
+    """Read the statistics that ship with the package.
 
     Returns
     -------
