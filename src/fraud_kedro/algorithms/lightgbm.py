@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import can_stop_early, complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import (
+    can_stop_early,
+    complete,
+    fit_weights,
+    require_both_classes,
+    useful_threads,
+)
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble, floor_to_float32
 from fraud_kedro.errors import TrainingError
 
@@ -80,7 +86,7 @@ class _LightGBM:
                 "boost_from_average": False,
                 "metric": "average_precision",
                 "bagging_freq": 1,
-                "num_threads": n_jobs,
+                "num_threads": useful_threads(len(data), n_jobs),
                 "seed": seed,
                 "deterministic": True,
                 "force_row_wise": True,

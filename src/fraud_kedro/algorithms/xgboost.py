@@ -13,7 +13,13 @@ from scipy.special import logit
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import can_stop_early, complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import (
+    can_stop_early,
+    complete,
+    fit_weights,
+    require_both_classes,
+    useful_threads,
+)
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble
 
 if TYPE_CHECKING:
@@ -78,7 +84,7 @@ class _XGBoost:
                 "max_bin": MAX_BIN,
                 # A rare class that starts at its own rate has almost no hessian: its first leaves explode.
                 "base_score": 0.5,
-                "nthread": n_jobs,
+                "nthread": useful_threads(len(data), n_jobs),
                 "seed": seed,
                 "verbosity": 0,
                 **{
