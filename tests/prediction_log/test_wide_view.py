@@ -24,6 +24,9 @@ AWKWARD = [
     ":name",
     "timestamp",
     "naïve",
+    "TRUE",
+    "select",
+    "_\n",
     "x" * 90,
 ]
 

@@ -60,7 +60,8 @@ def drop_wide_view(connection: Connection) -> None:
 
 def wide_columns(features: Sequence[str]) -> dict[str, str]:
     """Name a column for each feature: unique without regard to case, and short enough."""
-    taken = {column.name.casefold() for column in predictions.columns}
+    # SQLite calls a view's column "true" or "false" column1, quoted or not.
+    taken = {*(column.name.casefold() for column in predictions.columns), "true", "false"}
     columns: dict[str, str] = {}
     for feature in features:
         name = _shortened(feature)
@@ -80,7 +81,9 @@ def _shortened(name: str, room: int = 0) -> str:
 
 def _selection(columns: dict[str, str], dialect: Dialect) -> sa.Select[tuple[object, ...]]:
     fixed = [column for column in predictions.columns if column.name != "features"]
-    return sa.select(*fixed, *(_value(f, dialect).label(name) for f, name in columns.items()))
+    # Quoted always: what SQLAlchemy takes for a plain word may be a keyword.
+    wide = (_value(f, dialect).label(sa.quoted_name(name, quote=True)) for f, name in columns.items())
+    return sa.select(*fixed, *wide)
 
 
 def _value(feature: str, dialect: Dialect) -> sa.ColumnElement[float]:
