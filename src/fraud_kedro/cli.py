@@ -11,7 +11,7 @@ import getpass
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -153,11 +153,23 @@ def _approve(by: str, why: str, env: str | None) -> None:
 def _rollback(by: str, why: str, env: str | None) -> None:
     with _project(env) as project:
         current = project.registry.resolve("champion").version
-        moves = [move for move in project.registry.history() if move["alias"] == "champion"]
-        earlier = [move["version"] for move in moves if move["version"] not in (None, current)]
-        if not earlier:
+        moves = [move["version"] for move in project.registry.history() if move["alias"] == "champion"]
+        earlier = _champion_before(current, [version for version in moves if version is not None])
+        if earlier is None:
             raise RegistryError(f"There is no champion before version {current} to go back to.")
-        project.crown(int(earlier[-1]), by=by, why=why)
+        project.crown(earlier, by=by, why=why)
+
+
+def _champion_before(current: int, moves: Sequence[int]) -> int | None:
+    """The champion to go back to: a version that was given up is not one."""
+    reigns: list[int] = []
+    for version in (*moves, current):
+        if version in reigns:
+            # Back to an earlier champion: those after it were given up.
+            del reigns[reigns.index(version) + 1 :]
+        else:
+            reigns.append(version)
+    return reigns[-2] if len(reigns) > 1 else None
 
 
 class _Project:
@@ -171,10 +183,12 @@ class _Project:
 
     def crown(self, version: int, *, by: str, why: str) -> None:
         """Move the alias and renew the local copy."""
-        from fraud_kedro.pipelines.export.registration import champion_draft
+        from fraud_kedro.pipelines.export.registration import bundle_draft
 
+        # Before the alias moves: a version whose bundle is damaged cannot be served.
+        draft = bundle_draft(self.registry, self.registry.version(version))
         self.registry.set_alias("champion", version, by=by, why=why)
-        self._local_copy.save(champion_draft(self.registry))
+        self._local_copy.save(draft)
         click.echo(f"Version {version} is the champion. A running service follows within its poll interval.")
 
 

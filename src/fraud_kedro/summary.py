@@ -55,7 +55,12 @@ def print_promotion(promotion: Promotion, *, root: str, env: str | None) -> None
     name = f"fraud_detection_{promotion.algorithm}_v{promotion.version}"
     meaning = {
         "promoted": "is the champion",
-        "challenger": f"is challenger, version {promotion.reigning_version} stays the champion",
+        "challenger": "is challenger, "
+        + (
+            f"version {promotion.reigning_version} stays the champion"
+            if promotion.reigning_version
+            else "there is no champion yet"
+        ),
         "rejected": "was rejected",
     }[promotion.outcome]
     console.print(f"\n{name} {meaning}: {promotion.reason}.", markup=False, highlight=False)

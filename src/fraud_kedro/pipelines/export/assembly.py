@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import onnxruntime as ort
@@ -85,8 +86,13 @@ def self_test(graph: bytes, test: pl.DataFrame, schema: ResolvedSchema, seed: in
 
 def package_versions(algorithm: str) -> dict[str, str]:
     """Versions of what made the model."""
-    names = {*_RECORDED_PACKAGES, *({"xgboost-cpu"} if algorithm == "xgboost" else ())}
-    return {name: version(name) for name in sorted(names)}
+    found = {name: version(name) for name in _RECORDED_PACKAGES}
+    if algorithm == "xgboost":
+        # The same library under two names: macOS has no wheel of the first.
+        for name in ("xgboost-cpu", "xgboost"):
+            with contextlib.suppress(PackageNotFoundError):
+                found[name] = version(name)
+    return dict(sorted(found.items()))
 
 
 def git_revision() -> str | None:

@@ -20,7 +20,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, Registration
-from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, Registry
+from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, RegisteredVersion, Registry
 from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.errors import RegistryError
 from fraud_kedro.pipelines.export.options import Promotion
@@ -135,13 +135,17 @@ def apply_promotion(registry: Registry, promotion: Promotion) -> None:
 
 def champion_draft(registry: Registry) -> BundleDraft:
     """The bundle of the version with the alias ``champion``, to be written as the local copy."""
-    champion = registry.resolve("champion")
+    return bundle_draft(registry, registry.resolve("champion"))
+
+
+def bundle_draft(registry: Registry, version: RegisteredVersion) -> BundleDraft:
+    """A version's bundle, verified, to be written as the local copy."""
     with tempfile.TemporaryDirectory() as folder:
-        bundle = registry.download(champion, Path(folder) / "champion")
+        bundle = registry.download(version, Path(folder) / "bundle")
         return BundleDraft(
             metadata=bundle.metadata,
             model=bundle.model,
             reference=(bundle.folder / REFERENCE_FILE).read_bytes(),
             card=(bundle.folder / CARD_FILE).read_text(encoding="utf-8"),
-            registration=Registration(version=champion.version, run_id=champion.run_id),
+            registration=Registration(version=version.version, run_id=version.run_id),
         )
