@@ -49,15 +49,14 @@ class _LightGBM:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
-            "num_boost_round": trial.suggest_int("num_boost_round", 200, 600, step=50),
-            "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.1, log=True),
-            "num_leaves": trial.suggest_int("num_leaves", 5, 32, log=True),
-            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 3, 60, log=True),
-            "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 1e-2, 2.0, log=True),
-            "lambda_l2": trial.suggest_float("lambda_l2", 1e-2, 3.0, log=True),
-            "feature_fraction": trial.suggest_float("feature_fraction", 0.3, 1.0),
-            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
+            "num_boost_round": trial.suggest_int("num_boost_round", 300, 600, step=50),
+            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.08, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 6, 36, log=True),
+            "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 40, log=True),
+            "min_sum_hessian_in_leaf": trial.suggest_float("min_sum_hessian_in_leaf", 0.01, 0.6, log=True),
+            "lambda_l2": trial.suggest_float("lambda_l2", 0.05, 1.0, log=True),
+            "feature_fraction": trial.suggest_float("feature_fraction", 0.5, 1.0),
+            "bagging_fraction": trial.suggest_float("bagging_fraction", 0.65, 1.0),
         }
 
     def fit(

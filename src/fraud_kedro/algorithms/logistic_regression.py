@@ -42,9 +42,8 @@ class _LogisticRegression:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
-            "C": trial.suggest_float("C", 1e-3, 3.0, log=True),
+            "C": trial.suggest_float("C", 0.01, 3.0, log=True),
             "class_weight": trial.suggest_categorical("class_weight", ["none", "balanced"]),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
         }
 
     def fit(

@@ -48,15 +48,14 @@ class _XGBoost:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
-            "num_boost_round": trial.suggest_int("num_boost_round", 200, 600, step=50),
-            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.15, log=True),
-            "max_depth": trial.suggest_int("max_depth", 2, 8),
-            "min_child_weight": trial.suggest_float("min_child_weight", 0.05, 2.0, log=True),
-            "reg_lambda": trial.suggest_float("reg_lambda", 0.03, 3.0, log=True),
-            "gamma": trial.suggest_float("gamma", 1e-3, 0.3, log=True),
-            "colsample_bynode": trial.suggest_float("colsample_bynode", 0.15, 0.9),
-            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
-            "fit_weights": trial.suggest_categorical("fit_weights", ["none", "sqrt"]),
+            "num_boost_round": trial.suggest_int("num_boost_round", 300, 600, step=50),
+            "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.15, log=True),
+            "max_depth": trial.suggest_int("max_depth", 3, 8),
+            "min_child_weight": trial.suggest_float("min_child_weight", 0.1, 0.8, log=True),
+            "reg_lambda": trial.suggest_float("reg_lambda", 0.05, 1.0, log=True),
+            "gamma": trial.suggest_float("gamma", 1e-3, 0.1, log=True),
+            "colsample_bynode": trial.suggest_float("colsample_bynode", 0.3, 0.9),
+            "subsample": trial.suggest_float("subsample", 0.7, 1.0),
         }
 
     def fit(
