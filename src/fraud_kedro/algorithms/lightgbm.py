@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.binning import BinnedRows
 from fraud_kedro.algorithms.graph import GraphBuilder
 from fraud_kedro.algorithms.parameters import (
     can_stop_early,
@@ -45,7 +45,7 @@ class _LightGBM:
     }
 
     def __init__(self) -> None:
-        self._binned: WeakKeyDictionary[LabelledMatrix, lightgbm.Dataset] = WeakKeyDictionary()
+        self._binned = BinnedRows(_bin_rows)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
@@ -70,13 +70,13 @@ class _LightGBM:
     ) -> lightgbm.Booster:
         settings = complete(self.name, self.defaults, parameters)
         require_both_classes(self.name, data)
-        train = self._dataset(data)
+        train = self._binned.own(data)
         # `set_weight` leaves a binned data set's earlier weights in place when the new ones are all one.
         train.set_field("weight", fit_weights(data, settings["fit_weights"]).astype(np.float32))
         callbacks: list[Any] = []
         valid: list[lightgbm.Dataset] = []
         if can_stop_early(stopping):
-            valid = [self._dataset(stopping, reference=train)]
+            valid = [self._binned.like(data, stopping)]
             callbacks = [lightgbm.early_stopping(settings["patience"], verbose=False)]
         return lightgbm.train(
             {
@@ -104,21 +104,6 @@ class _LightGBM:
             callbacks=callbacks,
         )
 
-    def _dataset(self, data: LabelledMatrix, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-        """Bins once for as long as the rows live, so that trials on a fold share them."""
-        dataset = self._binned.get(data)
-        if dataset is None:
-            dataset = lightgbm.Dataset(
-                data.features,
-                label=data.labels,
-                weight=data.weights,
-                reference=reference,
-                params={"max_bin": MAX_BIN, "feature_pre_filter": False, "verbosity": -1},
-                free_raw_data=False,
-            ).construct()
-            self._binned[data] = dataset
-        return dataset
-
     def fixed_parameters(self, estimator: lightgbm.Booster, parameters: Parameters) -> dict[str, Any]:
         return {**complete(self.name, self.defaults, parameters), "num_boost_round": _rounds(estimator)}
 
@@ -136,6 +121,17 @@ class _LightGBM:
 
     def add_to_graph(self, estimator: lightgbm.Booster, graph: GraphBuilder, features: str) -> str:
         return graph.trees(self.trees(estimator), features)
+
+
+def _bin_rows(rows: LabelledMatrix, reference: lightgbm.Dataset | None) -> lightgbm.Dataset:
+    return lightgbm.Dataset(
+        rows.features,
+        label=rows.labels,
+        weight=rows.weights,
+        reference=reference,
+        params={"max_bin": MAX_BIN, "feature_pre_filter": False, "verbosity": -1},
+        free_raw_data=False,
+    ).construct()
 
 
 def _rounds(estimator: lightgbm.Booster) -> int:

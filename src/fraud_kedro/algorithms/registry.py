@@ -10,7 +10,7 @@ from fraud_kedro.algorithms.base import Algorithm
 from fraud_kedro.errors import TrainingError
 
 # Named here, so that listing the algorithms imports none of their libraries.
-_NOT_ALGORITHMS = frozenset({"base", "graph", "model", "parameters", "registry", "trees"})
+_NOT_ALGORITHMS = frozenset({"base", "binning", "graph", "model", "parameters", "registry", "trees"})
 
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
     sorted(

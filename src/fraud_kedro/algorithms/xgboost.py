@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import xgboost
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.binning import BinnedRows
 from fraud_kedro.algorithms.graph import GraphBuilder
 from fraud_kedro.algorithms.parameters import (
     can_stop_early,
@@ -44,7 +44,7 @@ class _XGBoost:
     }
 
     def __init__(self) -> None:
-        self._binned: WeakKeyDictionary[LabelledMatrix, xgboost.QuantileDMatrix] = WeakKeyDictionary()
+        self._binned = BinnedRows(_bin_rows)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
@@ -70,11 +70,11 @@ class _XGBoost:
         settings = complete(self.name, self.defaults, parameters)
         require_both_classes(self.name, data)
         weights = fit_weights(data, settings["fit_weights"])
-        train = self._matrix(data)
+        train = self._binned.own(data)
         train.set_weight(weights)
         watched = []
         if can_stop_early(stopping):
-            watched = [(self._matrix(stopping, reference=train), "stopping")]
+            watched = [(self._binned.like(data, stopping), "stopping")]
         booster = xgboost.train(
             {
                 "objective": "binary:logistic",
@@ -100,18 +100,6 @@ class _XGBoost:
         )
         return booster[: booster.best_iteration + 1] if watched else booster
 
-    def _matrix(
-        self, data: LabelledMatrix, reference: xgboost.QuantileDMatrix | None = None
-    ) -> xgboost.QuantileDMatrix:
-        """Bins once for as long as the rows live, so that trials on a fold share them."""
-        matrix = self._binned.get(data)
-        if matrix is None:
-            matrix = xgboost.QuantileDMatrix(
-                data.features, label=data.labels, weight=data.weights, max_bin=MAX_BIN, ref=reference
-            )
-            self._binned[data] = matrix
-        return matrix
-
     def fixed_parameters(self, estimator: xgboost.Booster, parameters: Parameters) -> dict[str, Any]:
         rounds = estimator.num_boosted_rounds()
         return {**complete(self.name, self.defaults, parameters), "num_boost_round": rounds}
@@ -131,6 +119,13 @@ class _XGBoost:
 
     def add_to_graph(self, estimator: xgboost.Booster, graph: GraphBuilder, features: str) -> str:
         return graph.trees(self.trees(estimator), features)
+
+
+def _bin_rows(rows: LabelledMatrix, reference: xgboost.QuantileDMatrix | None) -> xgboost.QuantileDMatrix:
+    matrix = xgboost.QuantileDMatrix(rows.features, label=rows.labels, max_bin=MAX_BIN, ref=reference)
+    # Afterwards: weights would move the bins, and a fit without weights would still see them.
+    matrix.set_weight(rows.weights)
+    return matrix
 
 
 def _tree(saved: dict[str, Any]) -> Tree:

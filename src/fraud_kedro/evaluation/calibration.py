@@ -110,10 +110,15 @@ def _fit_platt(log_odds: Floats, fraud: NDArray[np.bool_], weights: Floats) -> P
             f"Calibration needs both classes with positive weights; it got {int(fraud.sum())} frauds and "
             f"{int((~fraud).sum())} legitimate transactions. Give the validation part more rows."
         )
-    centre, spread = float(log_odds.mean()), float(log_odds.std())
-    if not np.isfinite(spread) or spread <= 1e-12 * max(1.0, abs(centre)):
+    if not np.isfinite(log_odds).all():
         raise TrainingError(
-            f"Calibration needs scores that differ; all {len(log_odds)} are {centre:.6g} or not finite. "
+            f"Calibration needs finite scores; {int((~np.isfinite(log_odds)).sum())} of {len(log_odds)} are "
+            "not finite. The model's fit did not converge: give it stronger regularisation."
+        )
+    centre, spread = float(log_odds.mean()), float(log_odds.std())
+    if spread <= 1e-12 * max(1.0, abs(centre)):
+        raise TrainingError(
+            f"Calibration needs scores that differ; all {len(log_odds)} are {centre:.6g}. "
             "The model has learnt nothing: give it more frauds or weaker regularisation."
         )
     target = np.where(fraud, (frauds + 1) / (frauds + 2), 1 / (legitimate + 2))
