@@ -57,7 +57,7 @@ def normal_scores(table: pl.DataFrame, *, of_fraud: bool) -> NDArray[np.float64]
 def correlation_deviation(table: pl.DataFrame, *, of_fraud: bool) -> float:
     """Measure the mean absolute deviation of the normal-score correlations from the statistics."""
     own = _statistics_of_class(of_fraud=of_fraud)
-    found = np.corrcoef(normal_scores(table, of_fraud=of_fraud), rowvar=False)
+    found = np.asarray(np.corrcoef(normal_scores(table, of_fraud=of_fraud), rowvar=False))
     above = np.triu_indices(len(found), k=1)
     return float(np.abs(found - own.correlation)[above].mean())
 

@@ -87,9 +87,13 @@ class SimulationOptions(BaseModel):
             raise ValueError("give `fraud_rate` or `frauds`, not both")
         if self.frauds is not None and self.frauds > self.rows:
             raise ValueError(f"{self.frauds:,} frauds do not fit into {self.rows:,} rows")
-        if self.duplicates is not None and self.duplicates > self.rows // 2:
-            raise ValueError(f"at most half of the {self.rows:,} rows can repeat another one")
         statistics = ulb_statistics()
+        possible = sum(self.duplicate_counts(statistics))
+        if self.duplicates is not None and self.duplicates > possible:
+            raise ValueError(
+                f"{self.duplicates:,} duplicates are too many: a row is repeated once, by one of its class, "
+                f"so at most {possible:,} of these {self.rows:,} rows can be"
+            )
         for change in self.drift:
             if isinstance(change, Shift | Scale) and change.column not in statistics.columns:
                 raise ValueError(

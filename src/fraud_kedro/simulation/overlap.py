@@ -51,6 +51,22 @@ class Disguise:
 
 
 @dataclass(frozen=True)
+class Outliers:
+    """The share of a class whose columns are extreme without regard to each other.
+
+    Attributes
+    ----------
+    share : float
+        Share of the class's transactions.
+    spread : float
+        Their standard deviation in every column, relative to the class's own.
+    """
+
+    share: float
+    spread: float
+
+
+@dataclass(frozen=True)
 class Component:
     """One Student distribution of the mixture.
 
@@ -75,7 +91,7 @@ class Mixture:
     degrees_of_freedom : float
         Of every component's Student distribution, above 2.
     components : tuple of Component
-        The typical transactions first, then the disguised ones.
+        The typical transactions first.
     """
 
     degrees_of_freedom: float
@@ -102,9 +118,10 @@ class Mixture:
 
 
 # Found with `python -m fraud_kedro.simulation.fidelity`: see docs/simulator.md.
-LEGITIMATE_DEGREES_OF_FREEDOM = 6.0
+LEGITIMATE_DEGREES_OF_FREEDOM = 8.0
 FRAUD_DEGREES_OF_FREEDOM = 9.0
-FRAUD_LIKE_LEGITIMATE = Disguise(share=0.0009, pull=1.1, spread=1.3)
+FRAUD_LIKE_LEGITIMATE = Disguise(share=0.0009, pull=1.2, spread=1.25)
+LEGITIMATE_OUTLIERS = Outliers(share=0.02, spread=2.0)
 STEALTHY_FRAUDS = Disguise(share=0.10, pull=1.0, spread=0.7)
 
 
@@ -128,23 +145,27 @@ def class_mixture(statistics: TableStatistics, *, of_fraud: bool) -> Mixture:
         Its mean is 0 and its covariance the class's normal-score correlation, up
         to the projection on positive definite matrices.
     """
+    own, other, disguise = statistics.legitimate, statistics.fraud, FRAUD_LIKE_LEGITIMATE
+    degrees_of_freedom, outliers = LEGITIMATE_DEGREES_OF_FREEDOM, [LEGITIMATE_OUTLIERS]
     if of_fraud:
-        own, other, disguise = statistics.fraud, statistics.legitimate, STEALTHY_FRAUDS
-        degrees_of_freedom = FRAUD_DEGREES_OF_FREEDOM
-    else:
-        own, other, disguise = statistics.legitimate, statistics.fraud, FRAUD_LIKE_LEGITIMATE
-        degrees_of_freedom = LEGITIMATE_DEGREES_OF_FREEDOM
+        own, other, disguise = other, own, STEALTHY_FRAUDS
+        degrees_of_freedom, outliers = FRAUD_DEGREES_OF_FREEDOM, []
     centre, spread = _scores_of_other(own, other, statistics.levels, degrees_of_freedom)
     disguised = Component(
         disguise.share,
         disguise.pull * centre,
         other.correlation * _outer(np.maximum(disguise.spread * spread, _LEAST_SPREAD)),
     )
-    share = 1.0 - disguised.share
+    unusual = [
+        disguised,
+        *(Component(o.share, np.zeros_like(centre), o.spread**2 * np.eye(len(centre))) for o in outliers),
+    ]
+    share = 1.0 - sum(component.share for component in unusual)
     mean = -disguised.share * disguised.mean / share
-    explained = disguised.share * (disguised.covariance + _outer(disguised.mean)) + share * _outer(mean)
-    typical = Component(share, mean, _positive_definite((own.correlation - explained) / share))
-    return Mixture(degrees_of_freedom, (typical, disguised))
+    rest = own.correlation - share * _outer(mean)
+    for component in unusual:
+        rest -= component.share * (component.covariance + _outer(component.mean))
+    return Mixture(degrees_of_freedom, (Component(share, mean, _positive_definite(rest / share)), *unusual))
 
 
 def separation(statistics: TableStatistics) -> NDArray[np.float64]:

@@ -57,10 +57,14 @@ class ClassSampler:
         noise /= np.sqrt(rng.chisquare(degrees_of_freedom, count) / (degrees_of_freedom - 2))
         scores = self.factors[0] @ noise
         scores += self.mixture.components[0].mean[:, None]
-        for component, factor in zip(self.mixture.components[1:], self.factors[1:], strict=True):
-            # Their number keeps to the share, so that tables differ no more than they must.
-            disguised = rng.choice(count, size=int(count * component.share + rng.random()), replace=False)
-            scores[:, disguised] = factor @ noise[:, disguised] + component.mean[:, None]
+        # Their numbers keep to the shares, so that tables differ no more than they must.
+        shares = np.cumsum([component.share for component in self.mixture.components[1:]])
+        ends = (shares * count + rng.random()).astype(int)
+        unusual = np.split(rng.choice(count, size=ends[-1], replace=False), ends[:-1])
+        for chosen, component, factor in zip(
+            unusual, self.mixture.components[1:], self.factors[1:], strict=True
+        ):
+            scores[:, chosen] = factor @ noise[:, chosen] + component.mean[:, None]
         return np.asarray(scores)
 
     def values(self, column: int, scores: NDArray[np.float64]) -> NDArray[np.float64]:

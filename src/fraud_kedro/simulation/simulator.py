@@ -82,8 +82,11 @@ def _repeated_per_block(
     schedule: Schedule, options: SimulationOptions, statistics: TableStatistics
 ) -> NDArray[np.int64]:
     """How many legitimate rows and frauds of each block occur twice, shape (n_blocks, 2)."""
-    counts = options.duplicate_counts(statistics)
     sizes = np.array([(len(b.is_fraud) - b.is_fraud.sum(), b.is_fraud.sum()) for b in schedule.blocks()])
+    counts = np.array(options.duplicate_counts(statistics))
+    # A drift of the fraud rate may have left fewer rows of a class than are to be repeated.
+    missing = np.maximum(counts - sizes.sum(axis=0), 0)
+    counts += missing[::-1] - missing
     rng = _stream(options.seed, _DUPLICATE_STREAM)
     drawn = [
         rng.multivariate_hypergeometric(size, count, method="marginals")
