@@ -227,12 +227,15 @@ def read_bundle(folder: Path) -> Bundle:
     while True:
         identity = _identity(folder)
         previous = _previous(folder)
+        # Where another bundle was put in place meanwhile, files of both may have been read.
         try:
-            return _read(previous if not folder.exists() and previous.exists() else folder)
+            bundle = _read(previous if not folder.exists() and previous.exists() else folder)
         except BundleError:
-            # Unless another bundle was put in place meanwhile, and files of both were read.
             if _identity(folder) == identity:
                 raise
+        else:
+            if _identity(folder) == identity:
+                return bundle
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
