@@ -185,3 +185,13 @@ def test_the_hash_follows_what_a_models_input_depends_on():
 def test_a_resolved_schema_survives_json():
     found = transaction_schema(time={"column": "Time", "origin": "2013-09-01T00:00:00Z"}).resolve(COLUMNS)
     assert ResolvedSchema.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize("name", ["transaction_id", "probability", "weight", 'a"b', "a\\b", "a\nb"])
+def test_a_feature_cannot_have_a_name_that_is_taken_or_unprintable(name):
+    schema = TransactionSchema(
+        time={"column": "Time"}, amount="Amount", label="Class", features=("Time", name, "Amount")
+    )
+
+    with pytest.raises(SchemaError, match="rename the column"):
+        schema.resolve(["Time", name, "Amount", "Class"])

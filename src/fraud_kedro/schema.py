@@ -23,6 +23,9 @@ from fraud_kedro.errors import SchemaError
 
 SECONDS_PER_DAY = 86_400
 
+# Names that requests, held-out scores and the reference give to columns of their own.
+RESERVED_NAMES = frozenset({"transaction_id", "probability", "weight"})
+
 TimeUse = Literal["hour_of_day", "raw", "none"]
 
 
@@ -110,6 +113,13 @@ class TransactionSchema(BaseModel):
             raise SchemaError(
                 f"Missing column(s): {', '.join(missing)}. The table has: {found or 'no columns'}. "
                 "Mend the file, or name its columns under `schema` in the parameters."
+            )
+        unusable = [c for c in features if c in RESERVED_NAMES or not c.isprintable() or set(c) & {'"', "\\"}]
+        if unusable:
+            raise SchemaError(
+                f"No feature can be called {', '.join(map(repr, unusable))}: rename the column. Taken are "
+                f"{', '.join(sorted(RESERVED_NAMES))}; quotes, backslashes and control characters do not fit "
+                "into a request's field names."
             )
         return ResolvedSchema(
             time=self.time.column,

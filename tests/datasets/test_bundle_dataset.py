@@ -72,3 +72,13 @@ def test_the_preview_is_the_metadata_without_the_rows_of_the_self_test(dataset, 
     written = json.loads((dataset.load().folder / METADATA_FILE).read_text())
     assert written.pop("self_test")["rows"]
     assert shown == written
+
+
+def test_keeping_leaves_the_folder_as_it_is(make_bundle, tmp_path):
+    from fraud_kedro.datasets.bundle import BundleDataset, KeepBundle
+
+    before = make_bundle(tmp_path / "champion").metadata.checksum
+    dataset = BundleDataset(filepath=str(tmp_path / "champion"))
+    dataset.save(KeepBundle())
+
+    assert dataset.load().metadata.checksum == before

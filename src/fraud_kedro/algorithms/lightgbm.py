@@ -78,31 +78,31 @@ class _LightGBM:
         if can_stop_early(stopping):
             valid = [self._binned.like(data, stopping)]
             callbacks = [lightgbm.early_stopping(settings["patience"], verbose=False)]
-        return lightgbm.train(
-            {
-                "objective": "binary",
-                # A rare class that starts at its own rate has almost no hessian: its first leaves explode.
-                "boost_from_average": False,
-                "metric": "average_precision",
-                "bagging_freq": 1,
-                "num_threads": useful_threads(len(data), n_jobs),
-                "seed": seed,
-                "deterministic": True,
-                "force_row_wise": True,
-                "feature_pre_filter": False,
-                "max_bin": MAX_BIN,
-                "verbosity": -1,
-                **{
-                    k: v
-                    for k, v in settings.items()
-                    if k not in {"num_boost_round", "patience", "fit_weights"}
-                },
-            },
-            train,
-            num_boost_round=settings["num_boost_round"],
-            valid_sets=valid,
-            callbacks=callbacks,
-        )
+        library = {
+            "objective": "binary",
+            # A rare class that starts at its own rate has almost no hessian: its first leaves explode.
+            "boost_from_average": False,
+            "metric": "average_precision",
+            "bagging_freq": 1,
+            "num_threads": useful_threads(len(data), n_jobs),
+            "seed": seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "feature_pre_filter": False,
+            "max_bin": MAX_BIN,
+            "verbosity": -1,
+            **{k: v for k, v in settings.items() if k not in {"num_boost_round", "patience", "fit_weights"}},
+        }
+        try:
+            return lightgbm.train(
+                library,
+                train,
+                num_boost_round=settings["num_boost_round"],
+                valid_sets=valid,
+                callbacks=callbacks,
+            )
+        except lightgbm.basic.LightGBMError as error:
+            raise TrainingError(f"LightGBM refuses these parameters: {error}") from error
 
     def fixed_parameters(self, estimator: lightgbm.Booster, parameters: Parameters) -> dict[str, Any]:
         return {**complete(self.name, self.defaults, parameters), "num_boost_round": _rounds(estimator)}

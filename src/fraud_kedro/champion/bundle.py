@@ -287,7 +287,9 @@ def _read_registration(file: Path) -> Registration | None:
         raise BundleError(f"{file} is not a registration: {error}. {_MEND}") from error
 
 
-_MEND = "Restore it from the registry with `kedro champion set VERSION`, or export the model again."
+_MEND = (
+    "Restore it from the registry with `kedro champion set VERSION --why REASON`, or export the model again."
+)
 
 
 def _previous(folder: Path) -> Path:

@@ -107,7 +107,7 @@ class Registry:
         if found is None:
             raise RegistryError(
                 f"No version of {MODEL_NAME!r} at {self._where} has the alias {alias!r}. Train one with "
-                "`kedro run`, or choose one with `kedro champion set VERSION`."
+                "`kedro run`, or choose one with `kedro champion set VERSION --why REASON`."
             )
         return found
 

@@ -42,7 +42,11 @@ class BundleDraft:
     registration: Registration | None = None
 
 
-class BundleDataset(AbstractDataset[BundleDraft, Bundle]):
+class KeepBundle:
+    """Saved in place of a draft: the folder stays as it is. Kedro saves no None."""
+
+
+class BundleDataset(AbstractDataset[BundleDraft | KeepBundle, Bundle]):
     """Saves a draft as a bundle, whole or not at all, and loads it verified.
 
     Parameters
@@ -62,8 +66,10 @@ class BundleDataset(AbstractDataset[BundleDraft, Bundle]):
         """Read and verify the bundle."""
         return read_bundle(self._filepath)
 
-    def save(self, data: BundleDraft) -> None:
+    def save(self, data: BundleDraft | KeepBundle) -> None:
         """Write, verify and put in place."""
+        if isinstance(data, KeepBundle):
+            return
         write_bundle(
             self._filepath,
             data.metadata,

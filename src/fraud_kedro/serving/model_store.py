@@ -182,4 +182,6 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_ino
 
 
-_CHOOSE = "Train a model with `kedro run`, or choose a version with `kedro champion set VERSION`."
+_CHOOSE = (
+    "Train a model with `kedro run`, or choose a version with `kedro champion set VERSION --why REASON`."
+)

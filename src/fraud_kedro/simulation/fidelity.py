@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from fraud_kedro.errors import MissingInputError, SchemaError
 from fraud_kedro.simulation import distributions
-from fraud_kedro.simulation.learnability import WEIGHT_COLUMN, cross_validate, hold_out
+from fraud_kedro.simulation.learnability import WEIGHT_COLUMN, cross_validate, hold_out, models
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import column_types, simulate
 from fraud_kedro.simulation.statistics import ulb_statistics
@@ -54,7 +54,13 @@ def simulated(**options: Any) -> pl.DataFrame:
 
 
 def compare(
-    real: pl.DataFrame, *, seeds: Sequence[int], repeats: int, full_table: bool, n_jobs: int
+    real: pl.DataFrame,
+    names: Collection[str],
+    *,
+    seeds: Sequence[int],
+    repeats: int,
+    full_table: bool,
+    n_jobs: int,
 ) -> dict[str, Any]:
     """Measure scores and distributions of simulated and real rows.
 
@@ -62,6 +68,8 @@ def compare(
     ----------
     real : polars.DataFrame
         A weighted sample of the real table.
+    names : collection of str
+        The models, of `learnability.models`.
     seeds : sequence of int
         One simulated table of the sample's size and class counts for each.
     repeats : int
@@ -80,7 +88,7 @@ def compare(
     size = {"rows": real.height, "frauds": frauds, "duplicates": 0}
     tables = [simulated(seed=seed, **size) for seed in seeds]
     return {
-        "scores": _scores(real, tables, repeats=repeats, n_jobs=n_jobs),
+        "scores": _scores(real, tables, names, repeats=repeats, n_jobs=n_jobs),
         **_distributions(real, simulated(rows=2 * _ROWS_PER_CLASS, frauds=_ROWS_PER_CLASS, duplicates=0)),
         "distances": {
             name: {
@@ -90,16 +98,23 @@ def compare(
             }
             for name, of_fraud in _CLASSES.items()
         },
-        "full_table": _full_table(n_jobs) if full_table else None,
+        "full_table": _full_table(names, n_jobs) if full_table else None,
         "seeds": list(seeds),
     }
 
 
 def _scores(
-    real: pl.DataFrame, tables: Sequence[pl.DataFrame], *, repeats: int, n_jobs: int
+    real: pl.DataFrame,
+    tables: Sequence[pl.DataFrame],
+    names: Collection[str],
+    *,
+    repeats: int,
+    n_jobs: int,
 ) -> dict[str, dict[str, Any]]:
-    on_real = cross_validate(real, repeats=repeats, seed=0, n_jobs=n_jobs)
-    runs = [cross_validate(table, repeats=1, seed=seed, n_jobs=n_jobs) for seed, table in enumerate(tables)]
+    on_real = cross_validate(real, names, repeats=repeats, seed=0, n_jobs=n_jobs)
+    runs = [
+        cross_validate(table, names, repeats=1, seed=seed, n_jobs=n_jobs) for seed, table in enumerate(tables)
+    ]
     scores = {}
     for name, figures in on_real.items():
         found = np.array([run[name] for run in runs])
@@ -133,8 +148,8 @@ def _distances(tables: Sequence[pl.DataFrame], *, of_fraud: bool) -> list[float]
     return [float(value) for value in np.mean([np.quantile(d, _DISTANCE_LEVELS) for d in found], axis=0)]
 
 
-def _full_table(n_jobs: int) -> dict[str, Any]:
-    return hold_out(simulated().unique(maintain_order=True), seed=0, n_jobs=n_jobs)
+def _full_table(names: Collection[str], n_jobs: int) -> dict[str, Any]:
+    return hold_out(simulated().unique(maintain_order=True), names, seed=0, n_jobs=n_jobs)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -187,6 +202,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m fraud_kedro.simulation.fidelity", description=main.__doc__
     )
     parser.add_argument("--real", type=Path, required=True, help="real rows with sample_weight")
+    parser.add_argument(
+        "--models", nargs="+", choices=list(models(0, 1)), default=list(models(0, 1)), metavar="NAME"
+    )
     parser.add_argument("--seeds", type=int, default=10, help="simulated tables of the sample's size")
     parser.add_argument("--repeats", type=int, default=4, help="cross-validations of the real rows")
     parser.add_argument("--full-table", action="store_true", help="learn a full table too (minutes)")
@@ -196,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     report = compare(
         read_real(chosen.real),
+        chosen.models,
         seeds=range(chosen.seeds),
         repeats=chosen.repeats,
         full_table=chosen.full_table,

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fraud_kedro.champion.bundle import DataRecord, DataSource
 from fraud_kedro.errors import TrainingError
+from fraud_kedro.pipelines.data_processing.splits import SplitOptions
 from fraud_kedro.pipelines.tuning import nodes
 from fraud_kedro.pipelines.tuning.nodes import draw_search_rows, tune
 from fraud_kedro.pipelines.tuning.options import SearchBudget, TuningOptions
@@ -36,24 +36,14 @@ def table(seed=0, size=800):
     )
 
 
-def record(split):
-    return DataRecord(
-        source=DataSource(kind="real", name="t", location="t.csv"),
-        fingerprint="a",
-        test_fingerprint="b",
-        rows=1,
-        frauds=1,
-        weighted_rows=1,
-        weighted_frauds=1,
-        time_from=0,
-        time_to=1,
-        test_time_from=1,
-        split=split,
-    )
-
-
 def draw(options, split="temporal", seed=0, frame=None):
-    return draw_search_rows(table() if frame is None else frame, SCHEMA, record(split), options, seed)
+    return draw_search_rows(
+        table() if frame is None else frame,
+        SCHEMA,
+        SplitOptions.model_validate({"kind": split}),
+        options,
+        seed,
+    )
 
 
 def test_the_folds_are_those_of_the_split(options):

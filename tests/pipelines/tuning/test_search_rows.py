@@ -161,3 +161,12 @@ def test_fewer_legitimate_rows_than_folds_is_told_of_them():
     labels[:2] = 0
     with pytest.raises(TrainingError, match="2 legitimate transactions are too few for 3 folds"):
         make_folds(matrix(times, labels), times, kind="stratified", folds=3, seed=0)
+
+
+def test_rows_to_judge_on_begin_after_the_gap():
+    times = np.arange(1000.0)
+    labels = (np.arange(1000) % 5 == 0).astype(np.int8)
+    data = matrix(times, labels)
+
+    for fold in make_folds(data, times, kind="temporal", folds=3, seed=0, gap_seconds=30):
+        assert fold.judge.features[:, 0].min() >= fold.fit.features[:, 0].max() + 30

@@ -227,3 +227,10 @@ def test_without_an_active_run_no_trial_is_logged(ramp, search_rows, options, tr
     assert mlflow.active_run() is None
     run(ramp(), search_rows, options, 2)
     assert tracking.client.search_runs([e.experiment_id for e in tracking.client.search_experiments()]) == []
+
+
+def test_the_first_trial_is_the_defaults(ramp, search_rows, options):
+    study = run(ramp(), search_rows, options, 3)
+
+    first = study.trials[0]
+    assert first.params == {name: ramp.defaults[name] for name in first.params}

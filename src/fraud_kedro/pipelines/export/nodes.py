@@ -19,7 +19,7 @@ from fraud_kedro.champion.bundle import (
     Thresholds,
 )
 from fraud_kedro.champion.registry import Registry
-from fraud_kedro.datasets.bundle import BundleDraft
+from fraud_kedro.datasets.bundle import BundleDraft, KeepBundle
 from fraud_kedro.pipelines.export.assembly import (
     flag_rate,
     git_revision,
@@ -183,15 +183,18 @@ def promote(
     return promotion
 
 
-def publish_champion(promotion: Promotion) -> BundleDraft:
+def publish_champion(promotion: Promotion) -> BundleDraft | KeepBundle:
     """Fetch the version that has the alias, for the local copy the service falls back to.
+
+    Where no version has it, since the first one was not promoted, there is nothing to copy.
 
     Parameters
     ----------
     promotion : Promotion
         Orders this after the gate; the alias itself decides what is fetched.
     """
-    return champion_draft(current_registry())
+    registry = current_registry()
+    return champion_draft(registry) if registry.find("champion") else KeepBundle()
 
 
 def _metadata(registry: Registry, version: int) -> BundleMetadata:

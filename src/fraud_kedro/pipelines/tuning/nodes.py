@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 
 from fraud_kedro.algorithms.registry import get_algorithm
-from fraud_kedro.champion.bundle import DataRecord
+from fraud_kedro.pipelines.data_processing.splits import SplitOptions, TemporalSplit
 from fraud_kedro.pipelines.tuning.options import BestParameters, SearchBudget, TuningOptions
 from fraud_kedro.pipelines.tuning.search_rows import SearchRows, draw_rows, make_folds
 from fraud_kedro.pipelines.tuning.study import Search, best_parameters
@@ -18,15 +18,18 @@ from fraud_kedro.schema import ResolvedSchema
 def draw_search_rows(
     train: pl.DataFrame,
     resolved_schema: ResolvedSchema,
-    data_record: DataRecord,
+    split: SplitOptions,
     tuning: TuningOptions,
     seed: int,
 ) -> SearchRows:
     """Draw the rows and folds that the trials of every algorithm share."""
     data, times = draw_rows(train, resolved_schema, tuning.legitimate_rows, seed)
-    folds = make_folds(data, times, kind=data_record.split, folds=tuning.folds, seed=seed)
+    gap_seconds = split.root.gap_seconds if isinstance(split.root, TemporalSplit) else 0.0
+    folds = make_folds(
+        data, times, kind=split.root.kind, folds=tuning.folds, seed=seed, gap_seconds=gap_seconds
+    )
     digest = hashlib.sha256(data.features.tobytes() + data.labels.tobytes() + data.weights.tobytes())
-    digest.update(f"{data_record.split} {tuning.folds}".encode())
+    digest.update(f"{split.model_dump_json()} {tuning.folds}".encode())
     return SearchRows(folds, digest.hexdigest()[:16])
 
 

@@ -18,7 +18,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 draw_search_rows,
-                inputs=["train", "resolved_schema", "data_record", "params:tuning", "params:seed"],
+                inputs=["train", "resolved_schema", "params:split", "params:tuning", "params:seed"],
                 outputs="search_rows",
                 name="draw_search_rows",
             )

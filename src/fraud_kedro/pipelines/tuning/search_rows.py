@@ -68,16 +68,26 @@ def draw_rows(
 
 
 def make_folds(
-    data: LabelledMatrix, times: NDArray[np.float64], *, kind: str, folds: int, seed: int
+    data: LabelledMatrix,
+    times: NDArray[np.float64],
+    *,
+    kind: str,
+    folds: int,
+    seed: int,
+    gap_seconds: float = 0.0,
 ) -> tuple[Fold, ...]:
     """Rolling origins for a temporal split, stratified folds otherwise.
+
+    Rows to judge on begin `gap_seconds` after the origin, as the split's parts do.
 
     Raises
     ------
     TrainingError
         If a fold lacks a class.
     """
-    pairs = _rolling(times, folds) if kind == "temporal" else _stratified(data.labels, folds, seed)
+    pairs = (
+        _rolling(times, folds, gap_seconds) if kind == "temporal" else _stratified(data.labels, folds, seed)
+    )
     made = tuple(Fold(data.take(fit), data.take(judge)) for fit, judge in pairs)
     for number, fold in enumerate(made, start=1):
         for use, rows in (("fit", fold.fit), ("judge", fold.judge)):
@@ -90,11 +100,13 @@ def make_folds(
     return made
 
 
-def _rolling(times: NDArray[np.float64], folds: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _rolling(
+    times: NDArray[np.float64], folds: int, gap_seconds: float
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     cuts = np.quantile(times, np.linspace(FIRST_ORIGIN, 1, folds + 1))
     cuts[-1] = np.inf
     for start, end in pairwise(cuts):
-        yield np.flatnonzero(times < start), np.flatnonzero((times >= start) & (times < end))
+        yield np.flatnonzero(times < start), np.flatnonzero((times >= start + gap_seconds) & (times < end))
 
 
 def _stratified(

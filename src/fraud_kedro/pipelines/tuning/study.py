@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from scipy.special import expit
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -68,6 +68,8 @@ class Search:
         study.sampler = optuna.samplers.TPESampler(seed=self._seed + done, multivariate=True)
         self._started, self._done_before = time.monotonic(), done
         remaining = self._budget.trials - done
+        if done == 0:
+            self._enqueue_defaults(study)
         if remaining > 0:
             study.optimize(
                 self._objective,
@@ -111,12 +113,21 @@ class Search:
 
     def _name(self) -> str:
         """A study belongs to rows, space, objective and seed: another of these is another study."""
-        blank = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-        self._algorithm.suggest(blank)
-        space = {name: distribution_to_json(d) for name, d in sorted(blank.distributions.items())}
+        space = {name: distribution_to_json(d) for name, d in sorted(self._space().items())}
         parts = [self._rows.fingerprint, space, self._options.objective, self._seed]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
         return f"{self._algorithm.name}-{digest}"
+
+    def _space(self) -> dict[str, BaseDistribution]:
+        blank = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+        self._algorithm.suggest(blank)
+        return blank.distributions
+
+    def _enqueue_defaults(self, study: optuna.Study) -> None:
+        """Known good parameters first: a short search must not end below them by chance."""
+        known = self._algorithm.defaults
+        defaults = {name: known[name] for name in self._space() if name in known}
+        study.enqueue_trial(defaults, skip_if_exists=True)
 
     def _objective(self, trial: optuna.Trial) -> float:
         parameters = self._algorithm.suggest(trial)
