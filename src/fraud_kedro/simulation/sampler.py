@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from fraud_kedro.simulation.overlap import Mixture, class_mixture
 from fraud_kedro.simulation.statistics import TableStatistics
@@ -38,8 +39,9 @@ class ClassSampler:
         mixture = class_mixture(statistics, of_fraud=of_fraud)
         own = statistics.fraud if of_fraud else statistics.legitimate
         ranks = mixture.distribution(np.linspace(-_FARTHEST_SCORE, _FARTHEST_SCORE, _GRID_POINTS))
+        # Straight lines would bend sharply where the tails begin, and a quantile there would be all noise.
         table = [
-            np.interp(column_ranks, statistics.levels, quantiles)
+            PchipInterpolator(statistics.levels, quantiles)(column_ranks)
             for column_ranks, quantiles in zip(ranks, own.quantile_matrix, strict=True)
         ]
         covariances = np.array([component.covariance for component in mixture.components])
