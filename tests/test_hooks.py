@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
-from fraud_kedro.errors import MissingInputError
+from fraud_kedro.errors import MissingInputError, RegistryError
 from fraud_kedro.hooks import (
     DataSourceHook,
     InputsHook,
@@ -70,9 +71,20 @@ def test_the_folder_of_a_sqlite_store_is_made(conf, tmp_path):
 
 
 def test_a_server_needs_no_folder(conf, tmp_path, monkeypatch):
-    monkeypatch.setenv("FRAUD_MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    LocalStoreHook().after_context_created(SimpleNamespace(config_loader=conf("base")))
-    assert list(tmp_path.iterdir()) == []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("FRAUD_MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        LocalStoreHook().after_context_created(SimpleNamespace(config_loader=conf("base")))
+
+    assert not (tmp_path / "mlflow").exists()
+
+
+def test_a_server_that_is_away_is_told_before_anything_waits_for_it(conf, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("FRAUD_MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+
+    with pytest.raises(RegistryError, match=rf"Nothing answers at 127\.0\.0\.1:{port}"):
+        LocalStoreHook().after_context_created(SimpleNamespace(config_loader=conf("base")))
 
 
 # ValidatorHook
@@ -129,7 +141,7 @@ def test_a_catalog_without_the_table_is_left_alone():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("tuning", "data_record.json and 2 more not found: run `kedro run --pipeline=data_processing` first"),
+        ("tuning", "resolved_schema.json and 1 more not found: run `kedro run --pipeline=data_processing` first"),
         ("training", "run `kedro run --pipeline=tuning` first"),
         ("export", "run `kedro run --pipeline=training` first"),
     ],
@@ -166,7 +178,7 @@ def test_inputs_that_exist_are_not_missed(catalog, tmp_path):
     with pytest.raises(MissingInputError) as caught:
         InputsHook().before_pipeline_run(register_pipelines()["tuning"], made)
     assert "train.parquet" not in str(caught.value)
-    assert "data_record.json and 1 more" in str(caught.value)
+    assert "resolved_schema.json not found" in str(caught.value)
 
 
 # TrackingHook

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -17,26 +20,41 @@ from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from fraud_kedro.champion.bundle import DataSource
-from fraud_kedro.errors import MissingInputError
+from fraud_kedro.errors import MissingInputError, RegistryError
 
 logger = logging.getLogger(__name__)
 
 RAW_TRANSACTIONS = "raw_transactions"
 DATA_SOURCE = "data_source"
 
+_DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+_CONNECT_SECONDS = 5
+
 
 class LocalStoreHook:
-    """Makes the folder of a SQLite store: SQLite creates files, not folders."""
+    """Prepares the MLflow store before kedro-mlflow opens it.
+
+    SQLite creates files, not folders; and for a server that is away MLflow would
+    try again for minutes.
+    """
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Prepare the place named in ``mlflow.yml`` before kedro-mlflow opens it."""
+        """Make the folder of a SQLite store, or see that a server listens.
+
+        Raises
+        ------
+        RegistryError
+            If nothing listens at the address in ``mlflow.yml``.
+        """
         # kedro-mlflow adds the pattern itself, but only when it opens the store.
         patterns = getattr(context.config_loader, "config_patterns", {})
         patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
         uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        else:
+            _require_listener(uri)
 
 
 class ValidatorHook:
@@ -156,6 +174,23 @@ class SummaryHook:
         if "promotion" in made:
             root = Path(_location(catalog, "champion_bundle")).parents[1]
             print_promotion(catalog.load("promotion"), root=str(root), env=run_params.get("env"))
+
+
+def _require_listener(uri: str) -> None:
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
+    if parts.hostname is None or scheme in getproxies():
+        return
+    port = parts.port or _DEFAULT_PORTS.get(scheme)
+    if port is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RegistryError(
+            f"Nothing answers at {parts.hostname}:{port}, the MLflow store of this environment ({error}). "
+            "Start it, or unset FRAUD_MLFLOW_TRACKING_URI to use the local store."
+        ) from error
 
 
 def _flatten(prefix: str, value: Any) -> dict[str, Any]:

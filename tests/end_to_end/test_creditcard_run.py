@@ -46,7 +46,7 @@ def write_table(root: Path, rows: pl.DataFrame) -> Path:
 def trained(commands_in, tmp_path_factory, real_rows):
     commands = commands_in(tmp_path_factory.mktemp("creditcard"))
     write_table(commands.root, real_rows[0])
-    return commands, commands.train("--env", "creditcard", "--params", BUDGETS).stdout
+    return commands, commands.train("--env", "creditcard", "--params", BUDGETS).stderr
 
 
 def test_a_champion_of_real_rows_ranks_other_real_rows(trained, real_rows):
@@ -68,13 +68,13 @@ def test_a_champion_of_real_rows_ranks_other_real_rows(trained, real_rows):
 
 
 def test_the_weights_reach_record_and_card(trained):
-    commands, printed = trained
+    commands, logged = trained
     metadata = read_bundle(commands.root / "06_models" / "champion").metadata
 
     assert metadata.schema_.sample_weight == "sample_weight"
     assert metadata.data.weighted_rows > 10 * metadata.data.rows
     assert metadata.data.refit == "all"
-    assert "sample_weight = sample_weight" in printed
+    assert "sample_weight = sample_weight" in logged
 
 
 BAD_TABLES = {
