@@ -45,14 +45,14 @@ def test_it_is_found_below_kedros_wrapping():
     assert expected_message(raised(wrapped, BundleError("Damaged."))) == "Damaged."
 
 
-def test_the_innermost_of_the_projects_errors_is_told():
+def test_the_outermost_of_the_projects_errors_is_told():
     def layered():
         try:
             wrapped(DataError("The cause."))
         except DatasetError as error:
-            raise FraudKedroError("A consequence.") from error
+            raise FraudKedroError("table.csv: the cause.") from error
 
-    assert expected_message(raised(layered)) == "The cause."
+    assert expected_message(raised(layered)) == "table.csv: the cause."
 
 
 def test_kedros_own_dataset_error_is_told_in_one_line():

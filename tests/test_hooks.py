@@ -141,7 +141,10 @@ def test_a_catalog_without_the_table_is_left_alone():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("tuning", "resolved_schema.json and 1 more not found: run `kedro run --pipeline=data_processing` first"),
+        (
+            "tuning",
+            "resolved_schema.json and 1 more not found: run `kedro run --pipeline=data_processing` first",
+        ),
         ("training", "run `kedro run --pipeline=tuning` first"),
         ("export", "run `kedro run --pipeline=training` first"),
     ],

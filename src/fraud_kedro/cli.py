@@ -57,10 +57,10 @@ _VERBOSE = click.Option(["--verbose"], is_flag=True, help="Show the traceback of
 def expected_message(error: BaseException) -> str | None:
     """What to tell the user about an error, None if it is a defect of the project.
 
-    The project's own errors come wrapped by Kedro: the innermost one knows most.
+    The project's own errors come wrapped by Kedro; of several of them, the outermost says where.
     """
     chain = list(_causes(error))
-    for link in reversed(chain):
+    for link in chain:
         if isinstance(link, FraudKedroError):
             return str(link)
     for link in reversed(chain):
@@ -105,9 +105,17 @@ def champion() -> None:
     """Show and move the alias that decides what is served."""
 
 
+def _reason(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("a reason is recorded with the version, so it cannot be blank")
+    return value.strip()
+
+
 def _who(command: Any) -> Any:
     by = click.option("--by", default=getpass.getuser, show_default="your user name", help="Who decides.")
-    why = click.option("--why", required=True, help="The reason; recorded with the version.")
+    why = click.option(
+        "--why", required=True, callback=_reason, help="The reason; recorded with the version."
+    )
     return by(why(command))
 
 

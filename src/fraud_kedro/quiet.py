@@ -18,6 +18,8 @@ _HARMLESS = {
         "Option '--pipeline' is deprecated",
     ),
     "kedro.runner.sequential_runner": ("Using synchronous mode",),
+    # It follows every error at the first node; the error itself says what to do.
+    "kedro.runner.runner": ("No nodes ran",),
 }
 
 _ENVIRONMENT = {

@@ -144,3 +144,13 @@ def test_scores_that_are_not_finite_are_refused():
 
     with pytest.raises(TrainingError, match="not finite"):
         fit_calibration("platt", log_odds, labels, weights)
+
+
+def test_weights_that_sum_to_one_calibrate_as_equal_weights_do():
+    log_odds, labels, ones = drawn(3000, seed=8)
+
+    line = fit_calibration("platt", log_odds, labels, ones / len(ones))
+
+    equal = fit_calibration("platt", log_odds, labels, ones)
+    assert line.slope == pytest.approx(equal.slope, rel=1e-6)
+    assert line.intercept == pytest.approx(equal.intercept, rel=1e-6)

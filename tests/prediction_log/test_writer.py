@@ -200,3 +200,16 @@ class TestPostgres:
         with pytest.raises(PredictionLogError) as caught:
             open_for_writing("postgresql://ann:secret@127.0.0.1:9/log")
         assert "secret" not in str(caught.value)
+
+
+def test_a_log_that_was_removed_is_begun_anew(tmp_path, record):
+    file = tmp_path / "log.db"
+    writer = open_for_writing(f"sqlite:///{file}")
+    writer.write([record("one")])
+    for part in tmp_path.glob("log.db*"):
+        part.unlink()
+
+    writer.write([record("two")])
+    writer.close()
+
+    assert list(stored(f"sqlite:///{file}")) == ["two"]

@@ -15,18 +15,30 @@ LOGISTIC = "logistic regression, balanced"
 def test_the_command_prints_and_writes_the_same_tables(
     ulb_sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures, tables = tmp_path / "fidelity.json", tmp_path / "fidelity.md"
+    figures, page = tmp_path / "fidelity.json", tmp_path / "page.md"
+    page.write_text("# Before\n\n<!-- fidelity -->\nold\n<!-- /fidelity -->\n\nafter\n")
     options = ["--seeds", "2", "--repeats", "1", "--models", LOGISTIC]
-    fidelity.main(["--real", str(ulb_sample), *options, "--json", str(figures), "--markdown", str(tables)])
-    assert tables.read_text() == capsys.readouterr().out.removesuffix("\n")
+    fidelity.main(["--real", str(ulb_sample), *options, "--json", str(figures), "--page", str(page)])
+    tables = capsys.readouterr().out.removesuffix("\n")
+    assert page.read_text() == f"# Before\n\n<!-- fidelity -->\n{tables}<!-- /fidelity -->\n\nafter\n"
     report = json.loads(figures.read_text())
     score = report["scores"][LOGISTIC]
-    assert f"| {LOGISTIC} | {score['real'][0]:.3f} |" in tables.read_text()
+    assert f"| {LOGISTIC} | {score['real'][0]:.3f} |" in tables
     assert report["seeds"] == [0, 1]
     assert report["full_table"] is None
     for name in ("legitimate", "fraud"):
         assert max(report["quantiles"][name].values()) < fidelity.QUANTILE_TOLERANCE
         assert sum(report["hours"][name]["real"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("content", [None, "no marks", "<!-- fidelity --> and no end"])
+def test_a_page_without_both_marks_is_refused_and_left_as_it_is(tmp_path: Path, content: str | None) -> None:
+    page = tmp_path / "page.md"
+    if content is not None:
+        page.write_text(content)
+    with pytest.raises(MissingInputError, match=r"page\.md is no page with the marks"):
+        fidelity.write_into(page, "tables")
+    assert (page.read_text() if page.exists() else None) == content
 
 
 def test_real_rows_are_read_from_csv_too(ulb_sample: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.binning import BinnedRows
 from fraud_kedro.algorithms.graph import GraphBuilder
 from fraud_kedro.algorithms.parameters import (
+    FIT_WEIGHTS,
     can_stop_early,
     complete,
     fit_weights,
@@ -57,6 +58,7 @@ class _LightGBM:
             "lambda_l2": trial.suggest_float("lambda_l2", 0.05, 1.0, log=True),
             "feature_fraction": trial.suggest_float("feature_fraction", 0.5, 1.0),
             "bagging_fraction": trial.suggest_float("bagging_fraction", 0.65, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", FIT_WEIGHTS),
         }
 
     def fit(

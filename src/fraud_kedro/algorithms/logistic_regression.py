@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import FIT_WEIGHTS, complete, fit_weights, require_both_classes
 
 if TYPE_CHECKING:
     import optuna
@@ -44,6 +44,7 @@ class _LogisticRegression:
         return {
             "C": trial.suggest_float("C", 0.01, 3.0, log=True),
             "class_weight": trial.suggest_categorical("class_weight", ["none", "balanced"]),
+            "fit_weights": trial.suggest_categorical("fit_weights", FIT_WEIGHTS),
         }
 
     def fit(

@@ -87,7 +87,7 @@ def fit_weights(data: LabelledMatrix, kind: str) -> NDArray[np.float64]:
     Parameters
     ----------
     kind : {"sample", "sqrt", "none"}
-        The weights, their square roots, or ones.
+        The weights, their square roots, or ones; a row of weight 0 has none in any.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def fit_weights(data: LabelledMatrix, kind: str) -> NDArray[np.float64]:
     elif kind == "sqrt":
         weights = np.sqrt(data.weights)
     elif kind == "none":
-        weights = np.ones(len(data), dtype=np.float64)
+        weights = (data.weights > 0).astype(np.float64)
     else:
         raise TrainingError(
             f"fit_weights {kind!r} is unknown. It should be one of: {', '.join(FIT_WEIGHTS)}."

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.graph import GraphBuilder
-from fraud_kedro.algorithms.parameters import complete, fit_weights, require_both_classes
+from fraud_kedro.algorithms.parameters import FIT_WEIGHTS, complete, fit_weights, require_both_classes
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble, floor_to_float32
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class _RandomForest:
             "max_features": trial.suggest_float("max_features", 0.15, 0.6, log=True),
             "max_samples": trial.suggest_float("max_samples", 0.3, 0.8),
             "class_weight": trial.suggest_categorical("class_weight", ["none", "balanced"]),
+            "fit_weights": trial.suggest_categorical("fit_weights", FIT_WEIGHTS),
         }
 
     def fit(

@@ -14,6 +14,7 @@ from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
 from fraud_kedro.algorithms.binning import BinnedRows
 from fraud_kedro.algorithms.graph import GraphBuilder
 from fraud_kedro.algorithms.parameters import (
+    FIT_WEIGHTS,
     can_stop_early,
     complete,
     fit_weights,
@@ -56,6 +57,7 @@ class _XGBoost:
             "gamma": trial.suggest_float("gamma", 1e-3, 0.1, log=True),
             "colsample_bynode": trial.suggest_float("colsample_bynode", 0.3, 0.9),
             "subsample": trial.suggest_float("subsample", 0.7, 1.0),
+            "fit_weights": trial.suggest_categorical("fit_weights", FIT_WEIGHTS),
         }
 
     def fit(

@@ -91,6 +91,7 @@ class Registry:
         self._client: MlflowClient | None = None
         # Importing MLflow is what starts its telemetry.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         if fail_fast:
             for name, value in _FAIL_FAST.items():
                 os.environ.setdefault(name, value)

@@ -104,6 +104,10 @@ def _fit_platt(log_odds: Floats, fraud: NDArray[np.bool_], weights: Floats) -> P
     """
     from sklearn.linear_model import LogisticRegression
 
+    # The targets count rows. Weights that sum to less than there are rows, to 1 perhaps, are no counts.
+    total = float(weights.sum())
+    if 0 < total < len(weights):
+        weights = weights * (len(weights) / total)
     frauds, legitimate = float(weights[fraud].sum()), float(weights[~fraud].sum())
     if frauds <= 0 or legitimate <= 0:
         raise TrainingError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 import threading
 import time
@@ -19,6 +21,8 @@ from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import BUSY_SECONDS, connect, is_busy, mending
 from fraud_kedro.prediction_log.migrate import migrate
 from fraud_kedro.prediction_log.tables import PredictionRecord, predictions, record_columns
+
+logger = logging.getLogger(__name__)
 
 Stored = dict[tuple[str, str], PredictionRecord]
 
@@ -132,12 +136,35 @@ class _SqliteWriter(PredictionWriter):
         )
         self._select = str(one.compile(dialect=engine.dialect))
         with mending(engine.url):
-            self._pooled = engine.raw_connection()
-            self._connection = cast("sqlite3.Connection", self._pooled.dbapi_connection)
-            # Waiting is done in `_begin`: SQLite's own waits grow to 100 ms.
-            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._open()
+
+    def _open(self) -> None:
+        self._pooled = self.engine.raw_connection()
+        self._connection = cast("sqlite3.Connection", self._pooled.dbapi_connection)
+        # Waiting is done in `_begin`: SQLite's own waits grow to 100 ms.
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        self._file = self._file_now()
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """Which file the path names, None where there is none or the log is in memory."""
+        try:
+            found = os.stat(self.engine.url.database or "")  # noqa: PTH116, a fifth of Path's time
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _follow_the_path(self) -> None:
+        """Begin anew where the file was removed or replaced: SQLite would go on with the unlinked one."""
+        if self._file_now() == self._file:
+            return
+        logger.warning("%s was removed or replaced: a new log is begun.", self.engine.url.database)
+        self._pooled.invalidate()
+        self.engine.dispose()
+        migrate(self.engine)
+        self._open()
 
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
+        self._follow_the_path()
         connection = self._connection
         rows = [(r[0], r[1], _text(r[2]), r[3] and _text(r[3]), *r[4:]) for r in records]
         self._begin(patience)

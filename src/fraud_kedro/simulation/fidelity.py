@@ -1,6 +1,6 @@
 """Simulated against real, side by side.
 
-``python -m fraud_kedro.simulation.fidelity --real PATH [--json OUT] [--markdown OUT]``
+``python -m fraud_kedro.simulation.fidelity --real PATH [--json OUT] [--page PAGE]``
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fraud_kedro.simulation.statistics import ulb_statistics
 AUC_TOLERANCE, AVERAGE_PRECISION_TOLERANCE, QUANTILE_TOLERANCE = 0.03, 0.05, 0.05
 _ROWS_PER_CLASS = 50_000
 _DISTANCE_LEVELS = (0.1, 0.5, 0.9, 0.99)
+_OPENING_MARK, _CLOSING_MARK = "<!-- fidelity -->", "<!-- /fidelity -->"
 _CLASSES = {"legitimate": False, "fraud": True}
 
 
@@ -196,6 +197,25 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_into(page: Path, tables: str) -> None:
+    """Replace what stands between the two marks of a Markdown page.
+
+    Raises
+    ------
+    MissingInputError
+        If the page or a mark is not there.
+    """
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, opening, rest = text.partition(_OPENING_MARK)
+    _, closing, after = rest.partition(_CLOSING_MARK)
+    if not (opening and closing):
+        raise MissingInputError(
+            f"{page} is no page with the marks {_OPENING_MARK} and {_CLOSING_MARK}: "
+            "put them where the tables belong."
+        )
+    page.write_text(f"{before}{opening}\n{tables}{closing}{after}", encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Compare simulated with real transactions and print the tables."""
     parser = argparse.ArgumentParser(
@@ -210,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--full-table", action="store_true", help="learn a full table too (minutes)")
     parser.add_argument("--jobs", type=int, default=1, help="threads of the models")
     parser.add_argument("--json", type=Path, help="file for every figure")
-    parser.add_argument("--markdown", type=Path, help="file for the tables")
+    parser.add_argument("--page", type=Path, help="Markdown page whose tables are replaced")
     chosen = parser.parse_args(arguments)
     report = compare(
         read_real(chosen.real),
@@ -224,8 +244,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(tables)
     if chosen.json:
         chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if chosen.markdown:
-        chosen.markdown.write_text(tables, encoding="utf-8")
+    if chosen.page:
+        write_into(chosen.page, tables)
 
 
 if __name__ == "__main__":

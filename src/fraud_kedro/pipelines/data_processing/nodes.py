@@ -53,7 +53,9 @@ def split_transactions(
     """Split into train, validation and test; rows in a gap are left out."""
     times = transactions[resolved_schema.time].to_numpy()
     labels = transactions[resolved_schema.label].to_numpy()
-    parts = pl.Series(assign_parts(split.root, times, labels, seed))
+    weight = resolved_schema.sample_weight
+    weights = transactions[weight].to_numpy() if weight else None
+    parts = pl.Series(assign_parts(split.root, times, labels, seed, weights))
     train, validation, test = (transactions.filter(parts == index) for index in range(len(PARTS)))
     logger.info(
         "Split (%s): %s",

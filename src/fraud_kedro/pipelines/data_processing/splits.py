@@ -61,6 +61,7 @@ def assign_parts(
     times: NDArray[np.float64],
     labels: NDArray[np.int8],
     seed: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int8]:
     """Assign each row to a part.
 
@@ -71,6 +72,8 @@ def assign_parts(
     labels : ndarray of shape (n_transactions,)
     seed : int
         Of the stratified draw.
+    weights : ndarray of shape (n_transactions,), optional
+        Rows of weight 0 do not count when a part is checked for both classes.
 
     Returns
     -------
@@ -88,8 +91,8 @@ def assign_parts(
         case StratifiedSplit():
             parts = _stratified(split, labels, seed)
     for index, name in enumerate(PARTS):
-        frauds = int(labels[parts == index].sum())
-        rows = int((parts == index).sum())
+        counted = (parts == index) & (weights > 0) if weights is not None else parts == index
+        frauds, rows = int(labels[counted].sum()), int(counted.sum())
         if frauds == 0 or frauds == rows:
             lacking = "no fraud" if frauds == 0 else "no legitimate transaction"
             raise DataError(

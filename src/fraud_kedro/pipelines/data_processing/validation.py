@@ -20,6 +20,8 @@ from fraud_kedro.schema import ResolvedSchema, TransactionSchema
 
 EXAMPLES_PER_CHECK = 5
 
+_REPEATED = "_duplicated_"
+
 _BLANKS = ["", "na", "null", "none"]
 
 
@@ -62,6 +64,7 @@ class TransactionsValidator:
         """
         try:
             columns = data.lazy().collect_schema().names()
+            self._refuse_repeated(columns)
             resolved = self._schema.resolve(columns)
             frame = data.lazy().select(resolved.columns).collect()
         except SchemaError as error:
@@ -86,6 +89,15 @@ class TransactionsValidator:
             raise DataError(self._message(failures, frame.height, from_text))
         self._require_both_classes(parsed, resolved)
         return parsed.lazy()
+
+    def _refuse_repeated(self, columns: list[str]) -> None:
+        """Polars reads a header's second `V1` as ``V1_duplicated_0``, which a pattern would match."""
+        repeated = [c.split(_REPEATED)[0] for c in columns if _REPEATED in c]
+        if repeated:
+            raise DataError(
+                f"{self._location}: the header names {', '.join(map(repr, repeated))} more than once. "
+                "Give every column a name of its own."
+            )
 
     def _message(self, failures: list[_Failure], rows: int, from_text: bool) -> str:
         # A CSV's first row is on line 2.

@@ -163,7 +163,8 @@ def promote(
 
     found = registry.find("champion")
     reigning = None
-    if found is not None:
+    # A forced promotion must not hang on a champion that cannot be read any more.
+    if found is not None and not export.promotion.force:
         reigning_metadata = _metadata(registry, found.version)
         comparable = metadata.schema_.hash == reigning_metadata.schema_.hash and has_not_seen(
             reigning_metadata, metadata

@@ -38,7 +38,7 @@ class PromotionOptions(Options):
 
     @model_validator(mode="after")
     def _force_needs_a_reason(self) -> PromotionOptions:
-        if self.force and not self.why:
+        if self.force and not self.why.strip():
             raise ValueError("promotion.force needs a reason in promotion.why, which is recorded")
         return self
 

@@ -112,10 +112,11 @@ def has_not_seen(reigning: BundleMetadata, candidate: BundleMetadata) -> bool:
     """
     if reigning.data.test_fingerprint == candidate.data.test_fingerprint:
         return True
+    ours, theirs = candidate.data.source, reigning.data.source
     learned = [part.time_to for name, part in reigning.data.parts.items() if name != "test"]
     return (
         candidate.data.split == "temporal"
-        and candidate.data.source == reigning.data.source
+        and (ours.kind, ours.name) == (theirs.kind, theirs.name)
         and bool(learned)
         and max(learned) < candidate.data.test_time_from
     )
