@@ -14,6 +14,8 @@ _HARMLESS = {
         "Add type hints to the `predict` method",
         # Kedro and kedro-mlflow still register their resolvers by the old name.
         "register_new_resolver() is deprecated",
+        # kedro-viz, about its own responses.
+        "ORJSONResponse is deprecated",
         # `--pipeline` and `--pipelines` are the same; both stay documented.
         "Option '--pipeline' is deprecated",
     ),
