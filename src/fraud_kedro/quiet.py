@@ -19,9 +19,11 @@ _HARMLESS = {
         # `--pipeline` and `--pipelines` are the same; both stay documented.
         "Option '--pipeline' is deprecated",
     ),
-    "kedro.runner.sequential_runner": ("Using synchronous mode",),
-    # It follows every error at the first node; the error itself says what to do.
-    "kedro.runner.runner": ("No nodes ran",),
+    "kedro.runner.sequential_runner": (
+        "Using synchronous mode",
+        # It follows every error at the first node; the error itself says what to do.
+        "No nodes ran",
+    ),
 }
 
 _ENVIRONMENT = {
