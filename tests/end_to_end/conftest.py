@@ -30,7 +30,7 @@ class Commands:
     @property
     def environment(self) -> dict[str, str]:
         """The caller's, with this root and no other setting of the project."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("FRAUD_")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("FRAUD_", "MLFLOW_"))}
         return {**kept, "FRAUD_ROOT": str(self.root), "PATH": f"{BIN}{os.pathsep}{kept['PATH']}"}
 
     def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -273,7 +273,9 @@ async def main():
 asyncio.run(main())
 print(json.dumps({{"modules": sorted(sys.modules), "unpickled": unpickled}}))
 """)
-    environment = {**os.environ, "FRAUD_ROOT": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml")}
+    # Earlier tests of this process may have told MLflow of another store.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("FRAUD_", "MLFLOW_"))}
+    environment = {**kept, "FRAUD_ROOT": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml")}
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
