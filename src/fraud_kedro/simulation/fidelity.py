@@ -225,7 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--models", nargs="+", choices=list(models(0, 1)), default=list(models(0, 1)), metavar="NAME"
     )
-    parser.add_argument("--seeds", type=int, default=10, help="simulated tables of the sample's size")
+    parser.add_argument("--seeds", type=int, default=20, help="simulated tables of the sample's size")
     parser.add_argument("--repeats", type=int, default=4, help="cross-validations of the real rows")
     parser.add_argument("--full-table", action="store_true", help="learn a full table too (minutes)")
     parser.add_argument("--jobs", type=int, default=1, help="threads of the models")

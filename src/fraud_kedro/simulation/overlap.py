@@ -120,7 +120,7 @@ class Mixture:
 # Found with `python -m fraud_kedro.simulation.fidelity`: see docs/simulator.md.
 LEGITIMATE_DEGREES_OF_FREEDOM = 8.0
 FRAUD_DEGREES_OF_FREEDOM = 9.0
-FRAUD_LIKE_LEGITIMATE = Disguise(share=0.00065, pull=1.3, spread=1.05)
+FRAUD_LIKE_LEGITIMATE = Disguise(share=0.0008, pull=1.5, spread=1.0)
 LEGITIMATE_OUTLIERS = Outliers(share=0.02, spread=2.0)
 STEALTHY_FRAUDS = Disguise(share=0.10, pull=1.0, spread=0.7)
 
