@@ -42,6 +42,15 @@ def test_the_defaults_are_the_real_table() -> None:
         ({"drift": {"fraud_rate": 1.5}}, "less than or equal to 1"),
         ({"drift": {"new_pattern": 0.5, "from": 172_792}}, "`from` is 172792, but the table ends before"),
         ({"drift": {"new_pattern": 0.5, "form": 10}}, "form: Extra inputs are not permitted"),
+        ({"drift": {"column": "V99", "zeroed": 0.1}}, "no column 'V99' to change"),
+        ({"drift": {"column": "V7", "zeroed": 1.1}}, "zeroed: .*less than or equal to 1"),
+        ({"drift": {"zeroed": 0.1}}, "drift.0.zeroed.column: Field required"),
+        ({"drift": {"hours": [22, 23]}}, "drift.0.hours.share: Field required"),
+        ({"drift": {"hours": [24], "share": 0.5}}, "hours.0: .*less than 24"),
+        ({"drift": {"hours": [1, 1], "share": 0.5}}, "an hour should be named once"),
+        ({"drift": {"hours": [], "share": 0.5}}, "at least 1 item"),
+        ({"drift": {"hours": list(range(24)), "share": 0.5}}, "at most 23 items"),
+        ({"drift": {"hours": [1], "share": 0.5, "column": "V7"}}, "column: Extra inputs are not permitted"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_allowed(arguments: dict[str, Any], message: str) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_kedro.simulation.options import SimulationOptions
+from fraud_kedro.simulation.drift import Hours
+from fraud_kedro.simulation.options import SimulationError, SimulationOptions
 from fraud_kedro.simulation.schedule import BLOCK_ROWS, Schedule
 from fraud_kedro.simulation.statistics import ulb_statistics
 
@@ -58,3 +60,64 @@ def test_frauds_are_not_always_the_first_or_last_of_their_second() -> None:
     single = schedule.frauds == 1
     place = schedule.offsets[single] / schedule.transactions[single]
     assert 0.4 < place.mean() < 0.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 100_000),
+    hours=st.lists(st.integers(0, 23), min_size=1, max_size=23, unique=True),
+    share=st.floats(0, 1),
+    start=st.floats(0, 86_400),
+    seed=st.integers(0, 2**32),
+)
+def test_transactions_move_to_the_hours_in_exact_number_and_none_before_the_change_moves(
+    rows: int, hours: list[int], share: float, start: float, seed: int
+) -> None:
+    change = Hours(hours=tuple(hours), share=share, start=start)
+    options = SimulationOptions(rows=rows, duplicates=0, drift=(change,))
+    plain = Schedule.draw(options, STATISTICS, np.random.default_rng(seed))
+    moved = plain.retimed(options, STATISTICS, np.random.default_rng(seed))
+    late = np.arange(len(plain.times)) >= start
+    within = np.isin(np.arange(len(plain.times)) // 3_600 % 24, hours)
+    np.testing.assert_array_equal(moved.times[~late], plain.times[~late])
+    assert moved.times[late].sum() == plain.times[late].sum()
+    assert moved.times[late & within].sum() == round(plain.times[late].sum() * share)
+    for before, after in zip(plain.blocks(), moved.blocks(), strict=True):
+        np.testing.assert_array_equal(after.is_fraud, before.is_fraud)
+        assert np.all(np.diff(after.seconds) >= 0)
+    seconds = np.concatenate([block.seconds for block in moved.blocks()])
+    np.testing.assert_array_equal(np.bincount(seconds, minlength=len(moved.times)), moved.times)
+
+
+def test_hours_last_until_the_next_change_and_keep_a_changed_fraud_rate_at_its_second() -> None:
+    changes = [
+        {"hours": [3, 9], "share": 0.9, "from": 10_000},
+        {"fraud_rate": 0.3, "from": 86_400},
+        {"hours": [20], "share": 0.5, "from": 120_000},
+    ]
+    options = SimulationOptions.parse(rows=100_000, duplicates=0, drift=changes)
+    schedule = Schedule.draw(options, STATISTICS, np.random.default_rng(0))
+    schedule = schedule.retimed(options, STATISTICS, np.random.default_rng(1))
+    blocks = list(schedule.blocks())
+    seconds = np.concatenate([block.seconds for block in blocks])
+    is_fraud = np.concatenate([block.is_fraud for block in blocks])
+    hour = seconds // 3_600 % 24
+    first = (seconds >= 10_000) & (seconds < 86_400)
+    second = (seconds >= 86_400) & (seconds < 120_000)
+    for part in (first, second):
+        assert abs(np.isin(hour[part], [3, 9]).mean() - 0.9) < 1e-4
+    assert abs((hour[seconds >= 120_000] == 20).mean() - 0.5) < 1e-4
+    assert abs(is_fraud[seconds >= 86_400].mean() - 0.3) < 1e-4
+    assert is_fraud[seconds < 86_400].mean() < 0.003
+
+
+@pytest.mark.parametrize(
+    ("hours", "place"), [([3], r"in the hours \[3\]"), ([22, 23], r"outside the hours \[22, 23\]")]
+)
+def test_hours_that_never_come_again_are_an_error(hours: list[int], place: str) -> None:
+    options = SimulationOptions.parse(
+        rows=100_000, drift={"hours": hours, "share": 0.5, "from": 86_400 + 22 * 3_600}
+    )
+    schedule = Schedule.draw(options, STATISTICS, np.random.default_rng(0))
+    with pytest.raises(SimulationError, match=f"no time {place}: let the drift begin elsewhere"):
+        schedule.retimed(options, STATISTICS, np.random.default_rng(0))

@@ -35,9 +35,9 @@ def default_table() -> pl.DataFrame:
     return table(seed=42)
 
 
-@pytest.fixture(scope="module")
-def balanced_table() -> pl.DataFrame:
-    return table(rows=100_000, frauds=50_000, duplicates=0, seed=1)
+@pytest.fixture(scope="module", params=range(5), ids="seed {}".format)
+def balanced_table(request: pytest.FixtureRequest) -> pl.DataFrame:
+    return table(rows=100_000, frauds=50_000, duplicates=0, seed=request.param)
 
 
 def test_the_default_table_has_the_counts_and_columns_of_the_real_one(default_table: pl.DataFrame) -> None:
@@ -192,6 +192,47 @@ def test_a_new_pattern_takes_its_share_of_the_frauds() -> None:
     changed = plain["V14"] != drifted["V14"]
     assert changed.sum() / 20_000 == pytest.approx(0.3, abs=0.02)
     assert plain.filter(changed)["Class"].min() == 1
+
+
+def test_changed_hours_move_transactions_in_time_and_leave_all_else_as_it_is() -> None:
+    hours = [22, 23, 0, 1, 2]
+    plain = table(rows=100_000, seed=4)
+    drifted = table(rows=100_000, seed=4, drift={"hours": hours, "share": 0.5, "from": 86_400})
+    assert_frame_equal(drifted.drop("Time"), plain.drop("Time"))
+    early = plain["Time"] < 86_400
+    assert_frame_equal(drifted.filter(early), plain.filter(early))
+    late = drifted.filter(~early)["Time"]
+    assert late.min() >= 86_400
+    assert late.is_sorted()
+    assert np.isin(late // 3_600 % 24, hours).mean() == pytest.approx(0.5, abs=0.005)
+    assert np.isin(plain.filter(~early)["Time"] // 3_600 % 24, hours).mean() < 0.2
+
+
+def test_a_share_of_a_column_becomes_zero_until_the_next_change_of_it() -> None:
+    lost = [{"column": "V7", "zeroed": 0.3, "from": 50_000}, {"column": "V7", "zeroed": 0, "from": 100_000}]
+    plain, drifted = table(rows=60_000, seed=4), table(rows=60_000, seed=4, drift=lost)
+    assert_frame_equal(drifted.drop("V7"), plain.drop("V7"))
+    zeroed = drifted["V7"] == 0
+    time = plain["Time"]
+    assert zeroed.filter(time.is_between(50_000, 100_000, closed="left")).mean() == pytest.approx(
+        0.3, abs=0.01
+    )
+    assert not zeroed.filter((time < 50_000) | (time >= 100_000)).any()
+    assert_frame_equal(drifted.filter(~zeroed), plain.filter(~zeroed))
+
+
+def test_values_that_are_lost_are_zero_whatever_else_happens_to_the_column() -> None:
+    drift = [{"column": "Amount", "zeroed": 1.0}, {"column": "Amount", "shift": 5.0}]
+    assert set(table(rows=1_000, drift=drift)["Amount"]) == {0.0}
+
+
+def test_lost_values_are_the_same_rows_whatever_is_asked_for_and_repeat_with_their_row() -> None:
+    arguments = {"rows": 40_000, "seed": 3, "duplicates": 9_000}
+    arguments["drift"] = [{"column": name, "zeroed": 0.5} for name in ("V7", "V9")]
+    whole = table(**arguments)
+    assert_frame_equal(table(["V9"], **arguments), whole.select("V9"))
+    assert ((whole["V7"] == 0) & (whole["V9"] == 0)).mean() == pytest.approx(0.25, abs=0.02)
+    assert whole.unique().height == 31_000
 
 
 @pytest.mark.slow

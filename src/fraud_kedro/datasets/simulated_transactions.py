@@ -30,9 +30,9 @@ class SimulatedTransactionsDataset(AbstractDataset[None, pl.LazyFrame]):
     duplicates : int, optional
         Rows that repeat another one exactly; by default 1,081 in 284,807.
     drift : dict or list of dict, optional
-        Changes of the table from some second on:
-        ``{column, shift}``, ``{column, scale}``, ``{fraud_rate}`` or
-        ``{new_pattern}``, each with an optional ``from``.
+        Changes of the table from some second on: ``{column, shift}``,
+        ``{column, scale}``, ``{column, zeroed}``, ``{fraud_rate}``,
+        ``{new_pattern}`` or ``{hours, share}``, each with an optional ``from``.
     metadata : dict, optional
         Ignored by Kedro, read by plugins.
 

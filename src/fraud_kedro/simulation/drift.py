@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from fraud_kedro.simulation.statistics import HOURS_PER_DAY
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+Hour = Annotated[int, Field(strict=True, ge=0, lt=HOURS_PER_DAY)]
+
+
+def _distinct(hours: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(hours)) < len(hours):
+        raise ValueError("an hour should be named once")
+    return hours
 
 
 class _Change(BaseModel):
@@ -49,7 +63,31 @@ class NewPattern(_Change):
     new_pattern: Share
 
 
-_KINDS = ("shift", "scale", "fraud_rate", "new_pattern")
+class Hours(_Change):
+    """A share of the transactions happens in some hours of the day, until a later change of the hours.
+
+    Transactions keep their order, their values and their labels: what changes is
+    when they happen.
+    """
+
+    hours: Annotated[
+        tuple[Hour, ...], Field(min_length=1, max_length=HOURS_PER_DAY - 1), AfterValidator(_distinct)
+    ]
+    share: Share
+
+
+class Zeroed(_Change):
+    """A share of a column's values becomes 0, until a later change of that share.
+
+    A feed that lost the column and sends 0 in its place: so it comes after any
+    shift and scale.
+    """
+
+    column: str
+    zeroed: Share
+
+
+_KINDS = ("shift", "scale", "fraud_rate", "new_pattern", "hours", "zeroed")
 
 
 def _kind(value: Any) -> str | None:
@@ -63,13 +101,45 @@ Drift = Annotated[
     Annotated[Shift, Tag("shift")]
     | Annotated[Scale, Tag("scale")]
     | Annotated[FraudRate, Tag("fraud_rate")]
-    | Annotated[NewPattern, Tag("new_pattern")],
+    | Annotated[NewPattern, Tag("new_pattern")]
+    | Annotated[Hours, Tag("hours")]
+    | Annotated[Zeroed, Tag("zeroed")],
     Discriminator(
         _kind,
         custom_error_type="drift_kind",
         custom_error_message=(
-            "A drift is a mapping with exactly one of `shift`, `scale` (both with `column`), `fraud_rate` or "
-            "`new_pattern`, and optionally `from`, the second it begins at"
+            "A drift is a mapping with exactly one of `shift`, `scale`, `zeroed` (these with `column`), "
+            "`fraud_rate`, `new_pattern` or `hours` (with `share`), and optionally `from`, the second it "
+            "begins at"
         ),
     ),
 ]
+
+AnyChange = TypeVar("AnyChange", bound=_Change)
+
+
+def in_order(drift: Iterable[_Change], kind: type[AnyChange]) -> list[AnyChange]:
+    """Pick the changes of one kind, by their beginning."""
+    return sorted((change for change in drift if isinstance(change, kind)), key=lambda change: change.start)
+
+
+def share_in_force(
+    seconds: NDArray[np.int64], beginnings: Iterable[tuple[float, float]]
+) -> NDArray[np.float64]:
+    """Look up the share at given times: that of the last change that has begun.
+
+    Parameters
+    ----------
+    seconds : ndarray of shape (n_rows,)
+    beginnings : iterable of (float, float)
+        From which second on which share holds, in order of time.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        0 before the first change.
+    """
+    shares = np.zeros(len(seconds))
+    for start, share in beginnings:
+        shares[seconds >= start] = share
+    return shares

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from fraud_kedro.errors import FraudKedroError
-from fraud_kedro.simulation.drift import Drift, Scale, Shift
+from fraud_kedro.simulation.drift import Drift, Scale, Shift, Zeroed
 from fraud_kedro.simulation.statistics import TableStatistics, ulb_statistics
 
 MAXIMUM_ROWS = 1_000_000_000
@@ -95,7 +95,7 @@ class SimulationOptions(BaseModel):
                 f"so at most {possible:,} of these {self.rows:,} rows can be"
             )
         for change in self.drift:
-            if isinstance(change, Shift | Scale) and change.column not in statistics.columns:
+            if isinstance(change, Shift | Scale | Zeroed) and change.column not in statistics.columns:
                 raise ValueError(
                     f"drift: there is no column {change.column!r} to change. "
                     f"It should be one of: {', '.join(statistics.columns)}"

@@ -1,6 +1,6 @@
 """When transactions happen and which of them are frauds, before any is drawn.
 
-The schedule holds two counts per second of the table's time span, whatever the
+The schedule holds a few counts per second of the table's time span, whatever the
 number of rows. Blocks of consecutive rows follow from it one by one, so a table
 sorted by time never has to be in memory.
 """
@@ -8,13 +8,14 @@ sorted by time never has to be in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_kedro.simulation.drift import FraudRate
+from fraud_kedro.simulation.drift import FraudRate, Hours, in_order
 from fraud_kedro.simulation.options import SimulationError, SimulationOptions
 from fraud_kedro.simulation.statistics import HOURS_PER_DAY, ClassStatistics, TableStatistics
 
@@ -50,11 +51,15 @@ class Schedule:
         Counts of distinct rows.
     offsets : ndarray of shape (time_span_seconds,), int64
         Position of the first fraud among the second's transactions.
+    times : ndarray of shape (time_span_seconds,), int64
+        Transactions by the second they happen in, which a drift of the hours
+        changes; `transactions` and `frauds` then fix their order alone.
     """
 
     transactions: NDArray[np.int64]
     frauds: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    times: NDArray[np.int64]
 
     @classmethod
     def draw(cls, options: SimulationOptions, statistics: TableStatistics, rng: np.random.Generator) -> Self:
@@ -87,7 +92,40 @@ class Schedule:
                     )
                 counts[part] = rng.multinomial(count, share / share.sum()) if count else 0
         transactions = legitimate + frauds
-        return cls(transactions, frauds, rng.integers(0, np.maximum(transactions, 1)))
+        return cls(transactions, frauds, rng.integers(0, np.maximum(transactions, 1)), transactions)
+
+    def retimed(
+        self, options: SimulationOptions, statistics: TableStatistics, rng: np.random.Generator
+    ) -> Self:
+        """Move transactions between the hours of the day, as drifts of the hours say.
+
+        The shares hold exactly in each stretch of time that a change of the hours
+        or of the fraud rate begins or ends, so no transaction leaves its stretch.
+
+        Raises
+        ------
+        SimulationError
+            If a stretch has none of the hours that its transactions should move to.
+        """
+        span = len(self.transactions)
+        busy = _share_of_second(statistics.legitimate, span)
+        hour = _hour_of_second(span)
+        times = self.times.copy()
+        for part, change in _stretches_of_hours(options, span):
+            count = int(self.transactions[part].sum())
+            within = np.isin(hour[part], change.hours)
+            inside = round(count * change.share)
+            times[part] = 0
+            for place, moved in ((within, inside), (~within, count - inside)):
+                share = busy[part] * place
+                if moved and not share.sum():
+                    raise SimulationError(
+                        f"Between the seconds {part.start:,} and {part.stop:,} there is no time "
+                        f"{'in' if place is within else 'outside'} the hours {list(change.hours)}: let the "
+                        "drift begin elsewhere."
+                    )
+                times[part] += rng.multinomial(moved, share / share.sum()) if moved else 0
+        return replace(self, times=times)
 
     @property
     def rows(self) -> int:
@@ -96,16 +134,15 @@ class Schedule:
 
     def blocks(self) -> Iterator[Block]:
         """Go through the rows in order of time, `BLOCK_ROWS` at a time."""
-        ends = np.cumsum(self.transactions)
+        ends, times = np.cumsum(self.transactions), np.cumsum(self.times)
         for number, start in enumerate(range(0, self.rows, BLOCK_ROWS)):
             stop = min(start + BLOCK_ROWS, self.rows)
             first, last = np.searchsorted(ends, [start, stop - 1], side="right")
             seconds = np.arange(first, last + 1)
             begin = ends[seconds] - self.transactions[seconds]
-            inside = np.minimum(ends[seconds], stop) - np.maximum(begin, start)
             is_fraud = np.zeros(stop - start, dtype=bool)
             is_fraud[self._fraud_positions(seconds, begin, start, stop) - start] = True
-            yield Block(number, np.repeat(seconds, inside), is_fraud)
+            yield Block(number, np.searchsorted(times, np.arange(start, stop), side="right"), is_fraud)
 
     def _fraud_positions(
         self, seconds: NDArray[np.int64], begin: NDArray[np.int64], start: int, stop: int
@@ -121,9 +158,23 @@ class Schedule:
 
 
 def _share_of_second(statistics: ClassStatistics, span: int) -> NDArray[np.float64]:
-    hours = np.arange(span) // SECONDS_PER_HOUR % HOURS_PER_DAY
-    share = np.array(statistics.hour_of_day_share)[hours]
+    share = np.array(statistics.hour_of_day_share)[_hour_of_second(span)]
     return np.asarray(share / share.sum())
+
+
+def _hour_of_second(span: int) -> NDArray[np.int64]:
+    return np.arange(span) // SECONDS_PER_HOUR % HOURS_PER_DAY
+
+
+def _stretches_of_hours(options: SimulationOptions, span: int) -> Iterator[tuple[slice, Hours]]:
+    """Stretches of one mix of hours and one fraud rate, from the first change of the hours on."""
+    changes = in_order(options.drift, Hours)
+    starts = [int(np.ceil(change.start)) for change in (*changes, *in_order(options.drift, FraudRate))]
+    cuts = [*sorted(set(starts)), span]
+    for start, stop in pairwise(cuts):
+        begun = [change for change in changes if change.start <= start]
+        if begun:
+            yield slice(start, stop), begun[-1]
 
 
 def _stretches(
@@ -134,7 +185,7 @@ def _stretches(
     fraud_share: NDArray[np.float64],
 ) -> Iterator[tuple[slice, int, int]]:
     """Stretches of one fraud rate: seconds, legitimate transactions, frauds."""
-    changes = sorted((c for c in options.drift if isinstance(c, FraudRate)), key=lambda change: change.start)
+    changes = in_order(options.drift, FraudRate)
     rows = legitimate + frauds
     rate = frauds / rows
     if not changes:

@@ -9,15 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_kedro.simulation.drift import NewPattern, Scale, Shift
+from fraud_kedro.simulation.drift import NewPattern, Scale, Shift, Zeroed, in_order, share_in_force
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.overlap import separation
+from fraud_kedro.simulation.random_streams import Part, random_stream
 from fraud_kedro.simulation.sampler import ClassSampler
 from fraud_kedro.simulation.schedule import Block, Schedule
 from fraud_kedro.simulation.statistics import TableStatistics, ulb_statistics
 
-# Children of the seed: each block has its own, so that no block depends on another.
-_SCHEDULE_STREAM, _DUPLICATE_STREAM, _BLOCK_STREAM = 0, 1, 2
 # A new pattern shows in this many of the columns that hardly told the classes apart.
 _PATTERN_COLUMNS = 4
 _PATTERN_MEAN, _PATTERN_SPREAD = 2.0, 0.5
@@ -51,7 +50,7 @@ def simulate(options: SimulationOptions, columns: Sequence[str] | None = None) -
     Raises
     ------
     SimulationError
-        If a drift of the fraud rate cannot be reached.
+        If a drift of the fraud rate or of the hours cannot be reached.
 
     Notes
     -----
@@ -60,16 +59,13 @@ def simulate(options: SimulationOptions, columns: Sequence[str] | None = None) -
     """
     statistics = ulb_statistics()
     names = list(column_types()) if columns is None else list(columns)
-    schedule = Schedule.draw(options, statistics, _stream(options.seed, _SCHEDULE_STREAM))
+    schedule = Schedule.draw(options, statistics, random_stream(options.seed, Part.SCHEDULE))
+    schedule = schedule.retimed(options, statistics, random_stream(options.seed, Part.HOURS))
     repeated = _repeated_per_block(schedule, options, statistics)
     for block, repeats in zip(schedule.blocks(), repeated, strict=True):
-        rng = _stream(options.seed, _BLOCK_STREAM, block.number)
+        rng = random_stream(options.seed, Part.BLOCK, block.number)
         drawn = _draw(block, options, statistics, names, rng)
         yield drawn if not repeats.any() else drawn[_with_repeats(block, repeats, rng)]
-
-
-def _stream(seed: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 @cache
@@ -87,7 +83,7 @@ def _repeated_per_block(
     # A drift of the fraud rate may have left fewer rows of a class than are to be repeated.
     missing = np.maximum(counts - sizes.sum(axis=0), 0)
     counts += missing[::-1] - missing
-    rng = _stream(options.seed, _DUPLICATE_STREAM)
+    rng = random_stream(options.seed, Part.DUPLICATES)
     drawn = [
         rng.multivariate_hypergeometric(size, count, method="marginals")
         for size, count in zip(sizes.T, counts, strict=True)
@@ -134,6 +130,7 @@ def _draw(
             values[fraud_rows] = fraud.values(column, fraud_scores[column])
             values[fraud_rows[patterned]] = legitimate.values(column, pattern_scores[column])
             values = _drifted(name, values, block.seconds, options)
+            values[_zeroed(name, column, block, options)] = 0.0
             data[name] = _in_cents(values) if name == statistics.amount_column else values
     return pl.DataFrame(data)
 
@@ -143,11 +140,8 @@ def _new_pattern(
 ) -> NDArray[np.bool_]:
     """Which of the frauds at the given times follow a new pattern."""
     chance = rng.random(len(seconds))
-    patterned = np.zeros(len(seconds), dtype=bool)
-    for change in sorted(options.drift, key=lambda change: change.start):
-        if isinstance(change, NewPattern):
-            patterned = np.where(seconds >= change.start, chance < change.new_pattern, patterned)
-    return patterned
+    changes = in_order(options.drift, NewPattern)
+    return chance < share_in_force(seconds, ((change.start, change.new_pattern) for change in changes))
 
 
 def _drifted(
@@ -160,6 +154,16 @@ def _drifted(
         elif isinstance(change, Scale) and change.column == name:
             values = np.where(seconds >= change.start, values * change.scale, values)
     return values
+
+
+def _zeroed(name: str, column: int, block: Block, options: SimulationOptions) -> NDArray[np.bool_]:
+    """Which of the block's rows have lost their value of the column."""
+    changes = [change for change in in_order(options.drift, Zeroed) if change.column == name]
+    if not changes:
+        return np.zeros(len(block.seconds), dtype=bool)
+    # A stream of its own for each column, so that values do not depend on which columns are asked for.
+    chance = random_stream(options.seed, Part.ZEROED, block.number, column).random(len(block.seconds))
+    return chance < share_in_force(block.seconds, ((change.start, change.zeroed) for change in changes))
 
 
 def _in_cents(values: NDArray[np.float64]) -> NDArray[np.float64]:
