@@ -16,6 +16,7 @@ import polars as pl
 
 from fraud_kedro.errors import MissingInputError, SchemaError
 from fraud_kedro.simulation import distributions
+from fraud_kedro.simulation.command import run
 from fraud_kedro.simulation.learnability import WEIGHT_COLUMN, cross_validate, hold_out, models
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import column_types, simulate
@@ -226,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--models", nargs="+", choices=list(models(0, 1)), default=list(models(0, 1)), metavar="NAME"
     )
     parser.add_argument("--seeds", type=int, default=20, help="simulated tables of the sample's size")
-    parser.add_argument("--repeats", type=int, default=4, help="cross-validations of the real rows")
+    parser.add_argument("--repeats", type=int, default=10, help="cross-validations of the real rows")
     parser.add_argument("--full-table", action="store_true", help="learn a full table too (minutes)")
     parser.add_argument("--jobs", type=int, default=1, help="threads of the models")
     parser.add_argument("--json", type=Path, help="file for every figure")
@@ -249,4 +250,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

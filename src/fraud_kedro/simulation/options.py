@@ -18,6 +18,14 @@ class SimulationError(FraudKedroError):
     """The simulator was asked for a table it cannot draw."""
 
 
+def problems(error: ValidationError) -> str:
+    """Name every option that is wrong, what it was and what is allowed, in one line."""
+    return "; ".join(
+        f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}{_received(problem)}"
+        for problem in error.errors(include_url=False)
+    )
+
+
 def _place(location: tuple[int | str, ...]) -> str:
     return f"{'.'.join(map(str, location))}: " if location else ""
 
@@ -75,11 +83,7 @@ class SimulationOptions(BaseModel):
         try:
             return cls.model_validate(options)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}{_received(problem)}"
-                for problem in error.errors(include_url=False)
-            )
-            raise SimulationError(f"The simulator cannot draw this table: {problems}.") from error
+            raise SimulationError(f"The simulator cannot draw this table: {problems(error)}.") from error
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fraud_kedro.errors import DataError
+from fraud_kedro.simulation.command import run
 
 STATISTICS_FILE = "ulb_statistics.json"
 HOURS_PER_DAY = 24
@@ -218,4 +219,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
