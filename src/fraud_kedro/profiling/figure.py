@@ -13,8 +13,9 @@ from fraud_kedro.profiling.profile import ClassProfile, ColumnProfile, DataProfi
 from fraud_kedro.profiling.wording import bin_label, moment, number, share
 from fraud_kedro.schema import SECONDS_PER_DAY
 
-# Both stand out on kedro-viz's dark and light ground.
+# These stand out on kedro-viz's dark and light ground; it colours the first axes by itself alone.
 _LEGITIMATE, _FRAUD = "#4c8fd0", "#e0662f"
+_GRID = "rgba(128, 128, 128, 0.3)"
 _TICKS = 5
 
 
@@ -57,11 +58,15 @@ def profile_figure(profile: DataProfile) -> go.Figure:
                 "xanchor": "left",
                 "y": 1.02,
                 "yanchor": "bottom",
+                "bgcolor": "#ffffff",
+                "font": {"color": "#1b1f24"},
             }
         ],
         xaxis=_ticks(column),
         xaxis2_title_text="days since second 0" if profile.roles.time_origin is None else None,
     )
+    figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
+    figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
     weighted = ", weighted" if profile.roles.sample_weight else ""
     figure.update_yaxes(title_text="share of class", tickformat=".0%", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(

@@ -64,7 +64,7 @@ class PeriodView:
     """A period: its words, and where its rate is drawn."""
 
     when: str
-    rate: PeriodRate
+    period: PeriodRate
     level: float | None
     low: float
     high: float
@@ -227,7 +227,7 @@ def _rate_view(profile: DataProfile) -> RateView:
         periods=tuple(
             PeriodView(
                 when=f"{moment(period.start, origin)} to {moment(period.end, origin)}",
-                rate=period,
+                period=period,
                 level=place(estimate.value) if estimate else None,
                 low=place(estimate.low) if estimate else _HEIGHT,
                 high=place(estimate.high) if estimate else _HEIGHT,
