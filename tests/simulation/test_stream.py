@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from fraud_kedro.simulation.options import SimulationError, SimulationOptions
 from fraud_kedro.simulation.stream import Pacer, Progress, deliver, main
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 COMMAND = [sys.executable, "-m", "fraud_kedro.simulation.stream"]
 
 
@@ -129,6 +131,19 @@ def test_the_command_writes_the_stream_of_its_arguments(
             assert line["features"] == event.features
         else:
             assert line["label"] == event.label
+
+
+def test_the_page_names_every_option_and_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(options) > 10
+    assert {option for option in options if f"`{option}" not in page} == set()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert names["transaction_id"] == "sim-7-000009999"
 
 
 @pytest.mark.parametrize(
