@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -150,3 +152,26 @@ def test_the_hours_of_the_default_origin_are_the_hours_of_the_table() -> None:
 def test_a_wrong_option_is_named_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         StreamOptions.parse(**options)
+
+
+@pytest.mark.slow
+def test_a_long_stream_takes_no_more_memory_than_a_short_one() -> None:
+    program = """
+import resource
+from fraud_kedro.simulation.events import StreamOptions, stream
+from fraud_kedro.simulation.options import SimulationOptions
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def count(rows):
+    return sum(1 for _ in stream(StreamOptions(table=SimulationOptions(rows=rows))))
+
+count(70_000)
+before = peak()
+print(count(1_000_000), peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found, mebibytes = map(int, done.stdout.split())
+    assert found == 1_000_000 + 1_727
+    assert mebibytes < 50

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fraud_kedro.errors import DataError
+from fraud_kedro.errors import DataError, MissingInputError
 from fraud_kedro.simulation import statistics
 from fraud_kedro.simulation.statistics import statistics_of_profile, ulb_statistics
 
@@ -59,3 +59,13 @@ def test_levels_that_do_not_reach_from_0_to_1_are_refused(profile: dict[str, Any
     profile["quantile_levels"][-1] = 0.9999
     with pytest.raises(DataError, match="quantile_levels must rise from 0 to 1"):
         statistics_of_profile(profile)
+
+
+def test_the_command_says_in_one_line_that_there_is_no_profile_or_that_it_is_no_json(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    with pytest.raises(MissingInputError, match=r"No profile at .*profile\.json"):
+        statistics.main([str(profile), str(tmp_path / "out.json")])
+    profile.write_text("{")
+    with pytest.raises(DataError, match=r"profile\.json is no JSON: Expecting property name"):
+        statistics.main([str(profile), str(tmp_path / "out.json")])
+    assert list(tmp_path.iterdir()) == [profile]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fraud_kedro.errors import DataError
+from fraud_kedro.errors import DataError, MissingInputError
 from fraud_kedro.simulation.command import run
 
 STATISTICS_FILE = "ulb_statistics.json"
@@ -214,7 +214,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("profile", type=Path, help="JSON with class-conditional statistics")
     parser.add_argument("out", type=Path, help="statistics file to write")
     paths = parser.parse_args(arguments)
-    statistics = statistics_of_profile(json.loads(paths.profile.read_text(encoding="utf-8")))
+    if not paths.profile.exists():
+        raise MissingInputError(
+            f"No profile at {paths.profile}: give a JSON file of class-conditional statistics."
+        )
+    try:
+        profile = json.loads(paths.profile.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{paths.profile} is no JSON: {error}.") from error
+    statistics = statistics_of_profile(profile)
     paths.out.write_text(statistics.model_dump_json() + "\n", encoding="utf-8")
 
 
