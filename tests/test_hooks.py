@@ -107,7 +107,7 @@ def test_a_validator_gets_the_parameters_it_names_and_the_entrys_place(
 def test_a_place_below_the_working_directory_is_told_from_there(catalog, conf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = catalog("creditcard")
-    ValidatorHook().after_catalog_created(made, {"params:schema": {}})
+    ValidatorHook().after_catalog_created(made, {"params:schema": {}, "params:expectations": {}})
     assert made.validator_specs["raw_transactions"].options["location"] == "01_raw/creditcard.csv"
 
 

@@ -11,22 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fraud_kedro.errors import SchemaError
 
 SECONDS_PER_DAY = 86_400
 
+# The position of a row, beside its columns: no feature can have this name, it is not printable.
+ROW = "\x1frow"
+
 # Names that requests, held-out scores and the reference give to columns of their own.
 RESERVED_NAMES = frozenset({"transaction_id", "probability", "weight"})
 
 TimeUse = Literal["hour_of_day", "raw", "none"]
+
+SECONDS, ISO8601 = "seconds", "iso8601"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TimeRole(BaseModel):
@@ -35,20 +41,43 @@ class TimeRole(BaseModel):
     Attributes
     ----------
     column : str
-        Name of the column, in seconds.
+        Name of the column.
+    format : str
+        How the table writes it: ``seconds`` (numbers), ``iso8601`` (timestamps,
+        as text or as the file's own type), or a pattern of `strptime` such as
+        ``%d.%m.%Y %H:%M:%S``. Timestamps become seconds from `origin` at the
+        edge; those without an offset are taken as UTC.
     use : {"hour_of_day", "raw", "none"}
         What the model sees: the second of the day, the value itself, nothing.
         A model that learns the calendar position of its training days meets
         only values out of range afterwards.
     origin : datetime, optional
-        The moment that second 0 stands for.
+        The moment that second 0 stands for, in UTC unless it has an offset. For
+        timestamps 1970-01-01 by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str
+    format: str = SECONDS
     use: TimeUse = "hour_of_day"
     origin: datetime | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in (SECONDS, ISO8601) and "%" not in value:
+            raise ValueError(
+                f"format {value!r} is invalid. It should be {SECONDS!r}, {ISO8601!r} or a pattern such as "
+                "'%d.%m.%Y %H:%M:%S'"
+            )
+        return value
+
+    @field_validator("origin")
+    @classmethod
+    def _with_offset(cls, value: datetime | None) -> datetime | None:
+        # Never the time zone of the machine that happens to read it.
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class TransactionSchema(BaseModel):
@@ -73,6 +102,15 @@ class TransactionSchema(BaseModel):
     transaction_id: str | None = None
     sample_weight: str | None = None
     features: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_role_each(self) -> TransactionSchema:
+        roles: dict[str, str] = {}
+        for role in ("time", "amount", "label", "transaction_id", "sample_weight"):
+            name = self.time.column if role == "time" else getattr(self, role)
+            if name is not None and (other := roles.setdefault(name, role)) != role:
+                raise ValueError(f"column {name!r} has two roles, {other} and {role}; it should have one")
+        return self
 
     def resolve(self, columns: Sequence[str]) -> ResolvedSchema:
         """Match the roles with a table's columns.
@@ -112,7 +150,7 @@ class TransactionSchema(BaseModel):
             found = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
             raise SchemaError(
                 f"Missing column(s): {', '.join(missing)}. The table has: {found or 'no columns'}. "
-                "Mend the file, or name its columns under `schema` in the parameters."
+                "Mend the table, or name its columns under `schema` in the parameters."
             )
         unusable = [c for c in features if c in RESERVED_NAMES or not c.isprintable() or set(c) & {'"', "\\"}]
         if unusable:
@@ -123,8 +161,9 @@ class TransactionSchema(BaseModel):
             )
         return ResolvedSchema(
             time=self.time.column,
+            time_format=self.time.format,
             time_use=self.time.use,
-            time_origin=self.time.origin,
+            time_origin=self.time.origin or (EPOCH if self.time.format != SECONDS else None),
             amount=self.amount,
             label=self.label,
             transaction_id=self.transaction_id if self.transaction_id in columns else None,
@@ -140,6 +179,9 @@ class ResolvedSchema(BaseModel):
     ----------
     features : tuple of str
         The model's input, in order; every matrix of features has this order.
+    time_format : str
+        How tables and requests write time; inside, it is seconds from
+        `time_origin`.
     transaction_id, sample_weight : str or None
         None where the table has no such column.
     """
@@ -147,6 +189,7 @@ class ResolvedSchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     time: str
+    time_format: str = SECONDS
     time_use: TimeUse
     time_origin: datetime | None = None
     amount: str
@@ -159,6 +202,11 @@ class ResolvedSchema(BaseModel):
     def time_index(self) -> int | None:
         """Position of the time column among the features, None if it is not one."""
         return self.features.index(self.time) if self.time in self.features else None
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether tables and requests write time as timestamps, not as seconds."""
+        return self.time_format != SECONDS
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pytest
 from fraud_kedro.algorithms.model import FraudModel
 from fraud_kedro.champion.bundle import DataRecord, DataSource, Thresholds
 from fraud_kedro.datasets.simulated_transactions import SimulatedTransactionsDataset
+from fraud_kedro.pipelines.data_processing.duplicates import DuplicateOptions
 from fraud_kedro.pipelines.data_processing.nodes import (
     prepare_transactions,
     record_data,
@@ -22,6 +23,7 @@ from fraud_kedro.pipelines.training.nodes import evaluate, fit_on_train, refit, 
 from fraud_kedro.pipelines.training.options import Evaluation, TrainingOptions
 from fraud_kedro.pipelines.tuning.options import BestParameters
 from fraud_kedro.schema import ResolvedSchema, TransactionSchema
+from fraud_kedro.validation.expectations import Expectations
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ def parts() -> Parts:
         }
     )
     split = SplitOptions.model_validate({"kind": "temporal"})
-    transactions, resolved, counts = prepare_transactions(source.load(), schema)
-    made = split_transactions(transactions, resolved, split, 0)
     simulated = DataSource(kind="simulated", name="simulated", location="simulator")
-    return Parts(*made, resolved, record_data(*made, resolved, simulated, counts, split))
+    transactions, row_parts, resolved, counts = prepare_transactions(
+        source.load(), schema, DuplicateOptions(), Expectations(), split, simulated, 0
+    )
+    made = (part.collect() for part in split_transactions(transactions, row_parts))
+    return Parts(*made, resolved, record_data(transactions, row_parts, resolved, simulated, counts, split))
 
 
 @pytest.fixture(scope="session")

@@ -62,12 +62,13 @@ class DataSource(_Record):
 
 
 class PartRecord(_Record):
-    """One side of the split; times in seconds, as in the table."""
+    """One side of the split; times in seconds from the schema's origin."""
 
     rows: int
     frauds: int
     time_from: float
     time_to: float
+    fingerprint: str = ""
 
 
 class DataRecord(_Record):

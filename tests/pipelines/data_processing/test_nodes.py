@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_kedro.champion.bundle import DataSource
+from fraud_kedro.errors import DataError
+from fraud_kedro.pipelines.data_processing.duplicates import DuplicateOptions
 from fraud_kedro.pipelines.data_processing.nodes import (
     fingerprint,
     prepare_transactions,
@@ -15,6 +17,7 @@ from fraud_kedro.pipelines.data_processing.nodes import (
 )
 from fraud_kedro.pipelines.data_processing.splits import SplitOptions
 from fraud_kedro.schema import TransactionSchema
+from fraud_kedro.validation.expectations import Expectations
 
 SCHEMA = TransactionSchema.model_validate(
     {
@@ -44,33 +47,46 @@ def table(size=200, seed=0, **columns):
     return frame.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
+def prepared(frame, split=STRATIFIED, seed=0, **options):
+    return prepare_transactions(
+        frame.lazy(),
+        SCHEMA,
+        DuplicateOptions(**options),
+        Expectations(),
+        split,
+        SOURCE,
+        seed,
+    )
+
+
 def recorded(frame, split=TEMPORAL, seed=0):
-    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
-    parts = split_transactions(transactions, schema, split, seed)
-    return record_data(*parts, schema, SOURCE, counts, split)
+    transactions, parts, schema, counts = prepared(frame, split, seed)
+    return record_data(transactions, parts, schema, SOURCE, counts, split)
 
 
-def test_equal_rows_are_dropped_and_the_first_is_kept_in_order():
-    frame = table(10)
-    doubled = pl.concat([frame, frame[3:5], frame[:1]])
-    transactions, _, counts = prepare_transactions(doubled.lazy(), SCHEMA)
-    assert transactions.equals(frame)
-    assert counts == {"rows": 10.0, "duplicates": 3.0, "frauds": 2.0}
+def resolved(frame):
+    return SCHEMA.resolve(frame.columns)
 
 
-def test_rows_that_differ_in_the_label_alone_are_both_kept():
-    frame = table(10)
-    relabelled = frame.with_columns(Class=(1 - pl.col("Class")).cast(pl.Int8))
-    transactions, _, _ = prepare_transactions(pl.concat([frame, relabelled]).lazy(), SCHEMA)
-    assert transactions.height == 20
+def test_equal_rows_are_dropped_and_counted():
+    frame = table(50)
+    transactions, parts, _, counts = prepared(pl.concat([frame, frame[3:5], frame[:1]]))
+    assert transactions.collect().equals(frame)
+    assert parts.collect().height == 50
+    assert counts == {"rows": 50.0, "duplicates": 3.0, "frauds": 10.0}
 
 
-def test_an_id_of_its_own_does_not_save_a_duplicate():
-    frame = pl.concat([table(10), table(10)]).with_columns(transaction_id=pl.Series(map(str, range(20))))
-    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
-    assert schema.transaction_id == "transaction_id"
-    assert transactions["transaction_id"].to_list() == [str(i) for i in range(10)]
-    assert counts["duplicates"] == 10
+def test_many_duplicates_are_worth_a_warning(caplog):
+    frame = table(50)
+    prepared(pl.concat([frame, frame[:1]]))
+    assert "creditcard.csv" not in caplog.text
+    prepared(pl.concat([frame, frame[:5]]))
+    assert "creditcard.csv: 5 rows (9.1 %) repeated an earlier one" in caplog.text
+
+
+def test_a_part_without_a_class_is_an_error_that_names_the_table():
+    with pytest.raises(DataError, match=r"creditcard\.csv: The test part of the temporal split has no fraud"):
+        prepared(table(200, Class=[0, 1] * 80 + [0] * 40), TEMPORAL)
 
 
 @pytest.mark.parametrize("split", [TEMPORAL, STRATIFIED])
@@ -83,24 +99,25 @@ def test_duplicates_never_straddle_the_split(split):
         V1=generator.integers(0, 3, 2000).astype(np.float64),
         Amount=generator.integers(0, 3, 2000).astype(np.float64),
     )
-    transactions, schema, counts = prepare_transactions(frame.lazy(), SCHEMA)
+    transactions, parts, _, counts = prepared(frame, split, 3)
     assert counts["duplicates"] > 100
-    parts = split_transactions(transactions, schema, split, 3)
-    rows = pl.concat(part.select("Time", "V1", "Amount", "Class") for part in parts)
-    assert rows.height == transactions.height
+    split_rows = split_transactions(transactions, parts)
+    rows = pl.concat(part.select("Time", "V1", "Amount", "Class") for part in split_rows).collect()
+    assert rows.height == counts["rows"]
     assert rows.is_unique().all()
 
 
 def test_each_part_keeps_every_column_and_the_tables_order():
-    transactions, schema, _ = prepare_transactions(table().lazy(), SCHEMA)
-    for part in split_transactions(transactions, schema, STRATIFIED, 0):
-        assert part.columns == transactions.columns
-        assert part["Time"].is_sorted()
+    transactions, parts, _, _ = prepared(table())
+    for part in split_transactions(transactions, parts):
+        rows = part.collect()
+        assert rows.columns == ["Time", "V1", "Amount", "Class"]
+        assert rows["Time"].is_sorted()
 
 
 def test_the_roles_that_were_found_are_logged(caplog):
     caplog.set_level("INFO")
-    prepare_transactions(table(10, sample_weight=[2.0] * 10).lazy(), SCHEMA)
+    prepared(table(50, sample_weight=[2.0] * 50))
     assert "time = Time (used as hour_of_day)" in caplog.text
     assert "sample_weight = sample_weight" in caplog.text
     assert "transaction_id = absent" in caplog.text
@@ -155,26 +172,31 @@ def test_equal_tables_have_equal_fingerprints_and_the_test_part_has_its_own():
 )
 def test_the_fingerprint_changes_with_any_value(column, row):
     frame = table(10, sample_weight=[1.0] * 10, transaction_id=[f"t{i}" for i in range(10)])
-    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
+    schema = resolved(frame)
     values = frame[column].to_list()
     values[row] = values[row] + "x" if isinstance(values[row], str) else values[row] + 1
     changed = frame.with_columns(pl.Series(column, values, dtype=frame.schema[column]))
-    assert fingerprint([changed], schema) != fingerprint([frame], schema)
+    assert fingerprint(changed.lazy(), schema) != fingerprint(frame.lazy(), schema)
 
 
-def test_the_fingerprint_changes_with_the_order_of_rows_and_the_place_of_the_cut():
+def test_the_fingerprint_changes_with_the_order_of_rows():
     frame = table(10)
-    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
-    whole = fingerprint([frame[:5], frame[5:]], schema)
-    assert fingerprint([frame[:4], frame[4:]], schema) != whole
-    assert fingerprint([frame[:5].reverse(), frame[5:]], schema) != whole
+    assert fingerprint(frame.lazy(), resolved(frame)) != fingerprint(frame.reverse().lazy(), resolved(frame))
+
+
+def test_the_fingerprint_changes_with_the_place_of_the_cut():
+    cuts = {"kind": "temporal", "cuts": {"validation": 100, "test": 150}}
+    first = recorded(table(200), SplitOptions.model_validate(cuts))
+    cuts["cuts"]["validation"] = 90
+    second = recorded(table(200), SplitOptions.model_validate(cuts))
+    assert first.fingerprint != second.fingerprint
+    assert first.test_fingerprint == second.test_fingerprint
 
 
 def test_the_fingerprint_knows_where_one_id_ends():
     frame = table(2, transaction_id=["ab", "c"])
-    _, schema, _ = prepare_transactions(frame.lazy(), SCHEMA)
     other = frame.with_columns(transaction_id=pl.Series(["a", "bc"]))
-    assert fingerprint([frame], schema) != fingerprint([other], schema)
+    assert fingerprint(frame.lazy(), resolved(frame)) != fingerprint(other.lazy(), resolved(frame))
 
 
 def test_the_test_fingerprint_does_not_depend_on_the_training_rows():

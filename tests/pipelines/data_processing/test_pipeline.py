@@ -5,15 +5,17 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
-from kedro_datasets.polars import EagerPolarsDataset
 
 from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.pydantic_json import PydanticJsonDataset
 from fraud_kedro.datasets.simulated_transactions import SimulatedTransactionsDataset
+from fraud_kedro.datasets.streamed_parquet import StreamedParquetDataset
 from fraud_kedro.errors import DataError
+from fraud_kedro.pipelines.data_processing.duplicates import DuplicateOptions
 from fraud_kedro.pipelines.data_processing.pipeline import create_pipeline
 from fraud_kedro.pipelines.data_processing.splits import SplitOptions
 from fraud_kedro.schema import TransactionSchema
+from fraud_kedro.validation.expectations import Expectations
 
 OUTPUTS = (
     "transactions",
@@ -37,6 +39,8 @@ def catalog_of(folder, rows=4000, fraud_rate=0.02):
     inputs = {
         "params:schema": TransactionSchema.model_validate(schema),
         "params:split": SplitOptions.model_validate({"kind": "temporal"}),
+        "params:duplicates": DuplicateOptions(),
+        "params:expectations": Expectations(),
         "params:seed": 1,
         "data_source": source,
     }
@@ -47,8 +51,8 @@ def catalog_of(folder, rows=4000, fraud_rate=0.02):
             ),
             **{name: MemoryDataset(value, copy_mode="assign") for name, value in inputs.items()},
             **{
-                name: EagerPolarsDataset(filepath=f"{folder}/{name}.parquet", file_format="parquet")
-                for name in ("transactions", "train", "validation", "test")
+                name: StreamedParquetDataset(filepath=f"{folder}/{name}.parquet")
+                for name in ("transactions", "row_parts", "train", "validation", "test")
             },
             "resolved_schema": PydanticJsonDataset(
                 filepath=f"{folder}/resolved_schema.json", model="fraud_kedro.schema.ResolvedSchema"
@@ -63,7 +67,8 @@ def catalog_of(folder, rows=4000, fraud_rate=0.02):
 
 def run(catalog):
     SequentialRunner().run(create_pipeline(), catalog)
-    return {name: catalog.load(name) for name in OUTPUTS}
+    made = {name: catalog.load(name) for name in OUTPUTS}
+    return {name: data.collect() if isinstance(data, pl.LazyFrame) else data for name, data in made.items()}
 
 
 def test_the_pipeline_turns_a_simulated_table_into_three_parts(tmp_path):
@@ -86,5 +91,13 @@ def test_two_runs_give_the_same_parts(tmp_path):
 
 
 def test_a_table_with_too_few_frauds_stops_the_pipeline(tmp_path):
-    with pytest.raises(DataError, match="part of the temporal split has no fraud"):
+    with pytest.raises(DataError, match=r"simulator: The .* part of the temporal split has no fraud"):
         run(catalog_of(tmp_path, rows=500, fraud_rate=0.004))
+
+
+def test_a_table_that_cannot_be_split_changes_no_file(tmp_path):
+    run(catalog_of(tmp_path))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(DataError):
+        run(catalog_of(tmp_path, rows=500, fraud_rate=0.004))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

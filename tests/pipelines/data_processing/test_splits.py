@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fraud_kedro.errors import DataError
+from fraud_kedro.errors import DataError, SchemaError
 from fraud_kedro.pipelines.data_processing.splits import (
     PARTS,
     SplitOptions,
@@ -167,3 +169,41 @@ def test_an_impossible_split_is_refused(wrong):
 def test_the_kind_chooses_the_split():
     assert isinstance(SplitOptions.model_validate({"kind": "temporal"}).root, TemporalSplit)
     assert isinstance(SplitOptions.model_validate({"kind": "stratified"}).root, StratifiedSplit)
+
+
+def cut_options(validation, test):
+    return SplitOptions.model_validate(
+        {"kind": "temporal", "cuts": {"validation": validation, "test": test}}
+    ).root
+
+
+@pytest.mark.parametrize("cuts", [(86_400, 172_800), ("2024-03-02", "2024-03-03T00:00:00+00:00")])
+def test_cuts_say_where_parts_begin(cuts):
+    times = np.repeat(np.array([0.0, 86_399, 86_400, 172_799, 172_800, 200_000]), 2)
+    labels = np.tile([0, 1], 6)
+    parts = assign_parts(cut_options(*cuts), times, labels, 0, origin=datetime(2024, 3, 1, tzinfo=UTC))
+    assert parts.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_a_gap_begins_at_each_cut():
+    split = SplitOptions.model_validate(
+        {"kind": "temporal", "cuts": {"validation": 10, "test": 20}, "gap_seconds": 2}
+    ).root
+    times = np.repeat(np.arange(30, dtype=np.float64), 2)
+    parts = assign_parts(split, times, np.tile([0, 1], 30), 0)
+    assert set(times[parts == -1]) == {10, 11, 20, 21}
+
+
+def test_a_cut_by_date_needs_to_know_what_second_zero_is():
+    with pytest.raises(SchemaError, match=r"Set schema\.time\.origin"):
+        assign_parts(cut_options("2024-03-02", "2024-03-03"), np.arange(4.0), np.array([0, 1, 0, 1]), 0)
+
+
+def test_validation_begins_before_the_test():
+    with pytest.raises(DataError, match=r"split\.cuts\.validation \(20\.0\) does not lie before"):
+        assign_parts(cut_options(20, 10), np.arange(4.0), np.array([0, 1, 0, 1]), 0)
+
+
+def test_a_cut_beyond_the_table_leaves_a_part_without_rows():
+    with pytest.raises(DataError, match="test part of the temporal split has no fraud among its 0 rows"):
+        assign_parts(cut_options(2, 100), np.arange(4.0), np.array([0, 1, 0, 1]), 0)

@@ -6,7 +6,10 @@ from fraud_kedro.pipelines.data_processing.nodes import (
     prepare_transactions,
     record_data,
     split_transactions,
+    write_profile_page,
 )
+from fraud_kedro.profiling.figure import profile_figure
+from fraud_kedro.profiling.profile import profile_transactions
 
 
 def create_pipeline() -> Pipeline:
@@ -15,22 +18,29 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 prepare_transactions,
-                inputs=["raw_transactions", "params:schema"],
-                outputs=["transactions", "resolved_schema", "transaction_counts"],
+                inputs=[
+                    "raw_transactions",
+                    "params:schema",
+                    "params:duplicates",
+                    "params:expectations",
+                    "params:split",
+                    "data_source",
+                    "params:seed",
+                ],
+                outputs=["transactions", "row_parts", "resolved_schema", "transaction_counts"],
                 name="prepare_transactions",
             ),
             Node(
                 split_transactions,
-                inputs=["transactions", "resolved_schema", "params:split", "params:seed"],
+                inputs=["transactions", "row_parts"],
                 outputs=["train", "validation", "test"],
                 name="split_transactions",
             ),
             Node(
                 record_data,
                 inputs=[
-                    "train",
-                    "validation",
-                    "test",
+                    "transactions",
+                    "row_parts",
                     "resolved_schema",
                     "data_source",
                     "transaction_counts",
@@ -38,6 +48,24 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="data_record",
                 name="record_data",
+            ),
+            Node(
+                profile_transactions,
+                inputs=["transactions", "resolved_schema", "transaction_counts"],
+                outputs="data_profile",
+                name="profile_transactions",
+            ),
+            Node(
+                profile_figure,
+                inputs="data_profile",
+                outputs="data_profile_figure",
+                name="draw_profile",
+            ),
+            Node(
+                write_profile_page,
+                inputs=["data_profile", "data_source"],
+                outputs="data_profile_page",
+                name="write_profile_page",
             ),
         ],
         namespace="data_processing",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
-from fraud_kedro.errors import DataError
+from fraud_kedro.errors import DataError, SchemaError
 from fraud_kedro.options import Options
 
 PARTS = ("train", "validation", "test")
@@ -28,19 +29,58 @@ class _Fractions(Options):
         return self
 
 
+class Cuts(Options):
+    """Where validation and test begin: moments, or seconds as the table counts them."""
+
+    validation: datetime | float
+    test: datetime | float
+
+    def seconds(self, origin: datetime | None) -> tuple[float, float]:
+        """Both cuts on the table's scale.
+
+        Raises
+        ------
+        SchemaError
+            If a moment is given and it is not known what second 0 is.
+        DataError
+            If the test does not begin after the validation.
+        """
+        first, second = (self._seconds(cut, origin) for cut in (self.validation, self.test))
+        if first >= second:
+            raise DataError(
+                f"split.cuts.validation ({self.validation}) does not lie before "
+                f"split.cuts.test ({self.test}). Validation comes first."
+            )
+        return first, second
+
+    @staticmethod
+    def _seconds(cut: datetime | float, origin: datetime | None) -> float:
+        if not isinstance(cut, datetime):
+            return cut
+        if origin is None:
+            raise SchemaError(
+                f"split.cuts names a date ({cut:%Y-%m-%d}), but the table counts seconds from an unknown "
+                "moment. Set schema.time.origin, or give the cuts in seconds."
+            )
+        return (cut if cut.tzinfo else cut.replace(tzinfo=UTC)).timestamp() - origin.timestamp()
+
+
 class TemporalSplit(_Fractions):
     """Later transactions are the test, the ones before them the validation.
 
     Attributes
     ----------
     validation, test : float
-        Shares of the rows.
+        Shares of the rows; not used where there are `cuts`.
+    cuts : Cuts, optional
+        Where validation and test begin.
     gap_seconds : float
         Rows within this time after a cut are dropped, so that labels which
         arrive late cannot leak across it.
     """
 
     kind: Literal["temporal"] = "temporal"
+    cuts: Cuts | None = None
     gap_seconds: float = Field(default=0.0, ge=0)
 
 
@@ -62,6 +102,7 @@ def assign_parts(
     labels: NDArray[np.int8],
     seed: int,
     weights: NDArray[np.float64] | None = None,
+    origin: datetime | None = None,
 ) -> NDArray[np.int8]:
     """Assign each row to a part.
 
@@ -74,6 +115,8 @@ def assign_parts(
         Of the stratified draw.
     weights : ndarray of shape (n_transactions,), optional
         Rows of weight 0 do not count when a part is checked for both classes.
+    origin : datetime, optional
+        What second 0 is, for cuts by date.
 
     Returns
     -------
@@ -87,7 +130,7 @@ def assign_parts(
     """
     match split:
         case TemporalSplit():
-            parts = _temporal(split, times)
+            parts = _temporal(split, times, origin)
         case StratifiedSplit():
             parts = _stratified(split, labels, seed)
     for index, name in enumerate(PARTS):
@@ -102,13 +145,16 @@ def assign_parts(
     return parts
 
 
-def _temporal(split: TemporalSplit, times: NDArray[np.float64]) -> NDArray[np.int8]:
+def _temporal(split: TemporalSplit, times: NDArray[np.float64], origin: datetime | None) -> NDArray[np.int8]:
     # A cut is a moment, not a row: transactions of the same second stay together.
-    ordered = np.sort(times)
-    first_validation, first_test = (
-        ordered[min(round(len(times) * share), len(times) - 1)]
-        for share in (1 - split.validation - split.test, 1 - split.test)
-    )
+    if split.cuts is not None:
+        first_validation, first_test = split.cuts.seconds(origin)
+    else:
+        ranks = [
+            min(round(len(times) * share), len(times) - 1)
+            for share in (1 - split.validation - split.test, 1 - split.test)
+        ]
+        first_validation, first_test = np.partition(times, ranks)[ranks]
     parts = np.full(len(times), -1, dtype=np.int8)
     parts[times < first_validation] = 0
     parts[(times >= first_validation + split.gap_seconds) & (times < first_test)] = 1
