@@ -86,7 +86,7 @@ class Expectations(Options):
         if share > self.duplicate_share:
             logger.warning(
                 "%s: %s rows (%.1f %%) repeated an earlier one in all features and the label "
-                "and were dropped. If they are transactions of their own, let `duplicates.compare_time` tell them apart.",
+                "and were dropped. If they are transactions of their own, set `duplicates.compare_time`.",
                 table,
                 f"{duplicates:,}",
                 100 * share,

@@ -59,7 +59,7 @@ def create_pipeline() -> Pipeline:
                 profile_figure,
                 inputs="data_profile",
                 outputs="data_profile_figure",
-                name="draw_profile",
+                name="profile_figure",
             ),
             Node(
                 write_profile_page,
