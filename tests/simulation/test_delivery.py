@@ -23,7 +23,7 @@ from fraud_kedro.simulation.delivery import DeliveryError, JsonLines, Service
 from fraud_kedro.simulation.events import LabelEvent, StreamOptions, TransactionEvent, stream
 from fraud_kedro.simulation.label_delay import ConstantDelay
 from fraud_kedro.simulation.options import SimulationOptions
-from fraud_kedro.simulation.stream import deliver
+from fraud_kedro.simulation.stream import deliver, main
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PROJECT = Path(__file__).parents[2]
@@ -206,6 +206,21 @@ def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(DeliveryError, match="should hold 1 or more"):
         Service("http://127.0.0.1:8000", batch=0)
+
+
+def test_the_command_posts_every_transaction_and_label_once(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--rows", "90", "--fraud-rate", "0.1", "--post", endpoint.url, "--batch", "20"])
+    assert "90 of 90 transactions and 9 labels" in capsys.readouterr().err
+    sent = [
+        row for path, body in endpoint.requests if path == "/predict/batch" for row in body["transactions"]
+    ]
+    assert [row["transaction_id"] for row in sent] == [f"sim-0-{row:09}" for row in range(90)]
+    assert len(sent[0]) == 31
+    reported = [one for path, body in endpoint.requests if path == "/feedback" for one in body["labels"]]
+    assert len({one["transaction_id"] for one in reported}) == len(reported) == 9
+    assert {one["label"] for one in reported} == {1}
 
 
 @pytest.fixture
