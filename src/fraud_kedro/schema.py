@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -207,6 +207,18 @@ class ResolvedSchema(BaseModel):
     def has_timestamps(self) -> bool:
         """Whether tables and requests write time as timestamps, not as seconds."""
         return self.time_format != SECONDS
+
+    def moment(self, seconds: float) -> datetime:
+        """When a transaction happened, in UTC, from its seconds.
+
+        Raises
+        ------
+        SchemaError
+            If it is not known what second 0 is.
+        """
+        if self.time_origin is None:
+            raise SchemaError("schema.time.origin is not set: seconds cannot become a date.")
+        return self.time_origin.astimezone(UTC) + timedelta(seconds=seconds)
 
     @property
     def columns(self) -> tuple[str, ...]:

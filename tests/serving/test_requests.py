@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fraud_kedro.errors import BundleError
-from fraud_kedro.schema import ResolvedSchema
+from fraud_kedro.schema import EPOCH, ResolvedSchema
 from fraud_kedro.serving.requests import InvalidRequestError, RequestFormat
 
 ORIGIN = datetime(2013, 9, 1, tzinfo=UTC)
@@ -161,3 +161,72 @@ def test_a_column_that_json_must_escape_is_refused_with_the_model(name):
         RequestFormat(
             ResolvedSchema(time="Time", time_use="raw", amount="A", label="Class", features=("A", name))
         )
+
+
+# Timestamps in place of seconds
+
+
+STAMPED = RequestFormat(
+    ResolvedSchema(
+        time="bought_at",
+        time_format="%d.%m.%Y %H:%M",
+        time_use="hour_of_day",
+        time_origin=EPOCH,
+        amount="total",
+        label="fraud",
+        features=("score", "bought_at"),
+    )
+)
+moments = st.datetimes(
+    timezones=st.none() | st.timezones() | st.just(timezone(timedelta(hours=23, minutes=59)))
+)
+
+
+@given(moment=moments, total=st.none() | st.floats(0, 1e6), identity=st.none() | identities)
+def test_a_timestamp_becomes_seconds_from_the_origin(moment, total, identity):
+    offset = moment.utcoffset()
+    assume(offset is None or offset.total_seconds() % 60 == 0)
+    given_fields = {"transaction_id": identity, "total": total}
+    body = {"score": 0.5, "bought_at": moment.isoformat()}
+    body |= {name: value for name, value in given_fields.items() if value is not None}
+    expected = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+
+    found = STAMPED.decode(json.dumps(body).encode())
+
+    assert found.values == (0.5, expected.total_seconds())
+    assert json.loads(found.features)["bought_at"] == expected.total_seconds()
+    assert found.transaction_id == identity
+    assert abs(found.event_time - (EPOCH + expected)) < timedelta(milliseconds=1)
+
+
+def test_the_same_moment_is_the_same_transaction():
+    stamps = ("2026-01-05T13:45:00Z", "2026-01-05T14:45:00+01:00", "2026-01-05T13:45:00")
+    bodies = [json.dumps({"score": 1, "bought_at": stamp}).encode() for stamp in stamps]
+    assert len({STAMPED.decode(body).request_hash for body in bodies}) == 1
+
+
+@pytest.mark.parametrize(
+    "value", [0, 1.5e9, "yesterday", "2026-13-01T00:00:00Z", "", None, True, ["x"], "12:00"]
+)
+def test_what_is_no_timestamp_is_told_by_its_field(value):
+    with pytest.raises(InvalidRequestError) as caught:
+        STAMPED.decode(json.dumps({"score": 1, "bought_at": value}).encode())
+    (error,) = caught.value.errors
+    assert error.loc == ("body", "bought_at")
+    assert "2026-01-05T13:45:00Z" in error.msg
+
+
+def test_a_timestamp_given_twice_is_told():
+    body = b'{"score": 1, "bought_at": "2026-01-05T13:45:00Z", "bought_at": "2026-01-05T13:45:00Z"}'
+    with pytest.raises(InvalidRequestError) as caught:
+        STAMPED.decode(body)
+    assert [error.type for error in caught.value.errors] == ["repeated"]
+
+
+def test_a_timestamp_the_model_does_not_read_may_be_left_out():
+    schema = STAMPED.schema.model_copy(update={"features": ("score",)})
+    decode = RequestFormat(schema).decode
+    assert decode(b'{"score": 1}').event_time is None
+    found = decode(b'{"score": 1, "bought_at": "1970-01-02T00:00:00Z"}')
+    assert found.values == (1.0,)
+    assert found.event_time == EPOCH + timedelta(days=1)

@@ -101,6 +101,7 @@ class ModelDescription(_Document):
     refit: str
     features: list[str]
     time_use: str
+    time_format: str = Field(description="How requests write time: seconds, or iso8601 timestamps.")
     thresholds: Thresholds
     metrics: dict[str, Metric]
     parameters: dict[str, Any]

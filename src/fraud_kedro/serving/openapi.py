@@ -42,7 +42,7 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
                     "maxLength": MAX_ID_LENGTH,
                     "description": "A second request with the same id and values gets the first answer.",
                 },
-                **{name: {"type": "number"} for name in names},
+                **{name: _property(model, name) for name in names},
             },
             "required": list(model.requests.features),
             "additionalProperties": False,
@@ -64,14 +64,28 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     return {TRANSACTION: transaction, BATCH: batch}
 
 
-def example_transaction(model: ServedModel) -> dict[str, float]:
+def example_transaction(model: ServedModel) -> dict[str, float | str]:
     """Make a transaction the model can score: the median of each feature over its self-test rows.
 
     No real transaction is shown.
     """
     rows = np.asarray(model.scorer.metadata.self_test.rows, dtype=np.float64)
     middle = np.median(rows, axis=0) if len(rows) else np.zeros(len(model.requests.features))
-    return {name: round(float(v), 2) for name, v in zip(model.requests.features, middle, strict=True)}
+    example: dict[str, float | str] = {
+        name: round(float(value), 2) for name, value in zip(model.requests.features, middle, strict=True)
+    }
+    schema = model.requests.schema
+    if schema.has_timestamps and schema.time in example:
+        moment = schema.moment(float(example[schema.time]))
+        example[schema.time] = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return example
+
+
+def _property(model: ServedModel, name: str) -> dict[str, Any]:
+    schema = model.requests.schema
+    if schema.has_timestamps and name == schema.time:
+        return {"type": "string", "format": "date-time", "description": "UTC, unless it has an offset."}
+    return {"type": "number"}
 
 
 def json_body(schema: str) -> dict[str, Any]:

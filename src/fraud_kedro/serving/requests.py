@@ -27,6 +27,7 @@ TRANSACTION_ID = "transaction_id"
 _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN_ERRORS = 100
 _SHOWN_NAME = 100
+TIMESTAMP_EXAMPLE = "2026-01-05T13:45:00Z"
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -63,9 +64,9 @@ class Transaction(NamedTuple):
     transaction_id : str or None
         None where the client gave none.
     values : tuple of float
-        Raw features in the schema's order.
+        Raw features in the schema's order; a timestamp as seconds from its origin.
     features : str
-        JSON object of every number in the request, in one canonical form.
+        JSON object of every one of these numbers, in one canonical form.
     request_hash : str
         Digest of `features`.
     event_time : datetime or None
@@ -115,17 +116,24 @@ class RequestFormat:
         self._decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(struct).decode
         self._encode = msgspec.json.Encoder().encode
         self._count = len(self.features)
-        self._quotes = 2 * self._count
+        self._time = (*self.features, *self.optional).index(schema.time)
+        self._timestamps = schema.has_timestamps
+        self._quotes = 2 * (self._count + (self._timestamps and self._time < self._count))
         self._origin = None if schema.time_origin is None else schema.time_origin.astimezone(UTC)
-        fields = (*self.features, *self.optional)
-        self._time = fields.index(schema.time)
         # float32 takes what is left of time after its reduction.
         self._unbounded = {schema.time} if schema.time_use != "raw" else set()
 
     def _struct(self) -> type[msgspec.Struct]:
         names = {f"f{i}": name for i, name in enumerate((*self.features, *self.optional))}
-        required: list[Any] = [(f"f{i}", float) for i in range(len(self.features))]
-        optional: list[Any] = [(name, float | UnsetType, UNSET) for name in [*names][len(self.features) :]]
+        types = {
+            field: datetime if name == self.schema.time and self.schema.has_timestamps else float
+            for field, name in names.items()
+        }
+        fields = [*names]
+        required: list[Any] = [(field, types[field]) for field in fields[: len(self.features)]]
+        optional: list[Any] = [
+            (field, types[field] | UnsetType, UNSET) for field in fields[len(self.features) :]
+        ]
         return msgspec.defstruct(
             "Transaction",
             [*required, *optional, (TRANSACTION_ID, str | UnsetType, UNSET)],
@@ -154,11 +162,15 @@ class RequestFormat:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(self._explain(body, where) or [_syntax(error, where)]) from error
         *numbers, given = msgspec.structs.astuple(found)
-        values = tuple(numbers[: self._count])
-        # Each name is quoted, and nothing else but the id: more quotes may be a name given twice.
+        # Each name is quoted, and nothing else but id and timestamp: more quotes may be a name given twice.
         suspicious = body.count(b'"') != self._quotes
-        if given is not UNSET or self.optional or suspicious:
-            suspicious = suspicious and body.count(b'"') != self._expected_quotes(numbers, given)
+        if suspicious:
+            suspicious = body.count(b'"') != self._expected_quotes(numbers, given)
+        if self._timestamps and numbers[self._time] is not UNSET:
+            numbers[self._time] = self._seconds(numbers[self._time])
+            setattr(found, f"f{self._time}", numbers[self._time])
+        values = tuple(numbers[: self._count])
+        if given is not UNSET or suspicious:
             if suspicious or (given is not UNSET and not _is_id(given)):
                 errors = self._explain(body, where)
                 if errors:
@@ -180,7 +192,14 @@ class RequestFormat:
 
     def _expected_quotes(self, numbers: list[Any], given: Any) -> int:
         names = sum(number is not UNSET for number in numbers)
-        return 2 * names + (0 if given is UNSET else 4)
+        timestamps = self._timestamps and numbers[self._time] is not UNSET
+        return 2 * (names + timestamps) + (0 if given is UNSET else 4)
+
+    def _seconds(self, moment: datetime) -> float:
+        """Seconds from the origin; a moment without an offset is UTC, as in the training table."""
+        assert self._origin is not None  # noqa: S101 - a schema with timestamps has one
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (aware - self._origin).total_seconds()
 
     def _event_time(self, seconds: Any, where: tuple[str | int, ...]) -> datetime | None:
         if seconds is UNSET or self._origin is None:
@@ -234,6 +253,10 @@ class RequestFormat:
             return None
         if name not in self._known:
             return "extra_forbidden", "is not a field of this model"
+        if self._timestamps and name == self.schema.time:
+            return (
+                None if _is_moment(value) else ("datetime", f"should be a timestamp: {TIMESTAMP_EXAMPLE!r}")
+            )
         if not isinstance(value, float):
             return "float_type", f"should be a number, not {_kind(value)}"
         if not math.isfinite(value):
@@ -245,6 +268,13 @@ class RequestFormat:
 
 def _is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        return isinstance(msgspec.convert(value, datetime), datetime)
+    except msgspec.ValidationError:
+        return False
 
 
 def _kind(value: Any) -> str:

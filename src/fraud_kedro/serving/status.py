@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
+from fraud_kedro.schema import ISO8601, SECONDS
 from fraud_kedro.serving.documents import Health, LogHealth, ModelDescription
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.model_store import ServedModel
@@ -47,6 +48,7 @@ def describe_model(model: ServedModel) -> ModelDescription:
         refit=metadata.data.refit,
         features=list(metadata.schema_.features),
         time_use=metadata.schema_.time_use,
+        time_format=ISO8601 if metadata.schema_.has_timestamps else SECONDS,
         thresholds=model.scorer.thresholds,
         metrics=metadata.metrics,
         parameters=metadata.parameters,
