@@ -151,7 +151,7 @@ def test_the_decision_counts_on_many_rows_are_those_of_the_policy():
         {"kind": "lowest"},
         {"kind": "expected_cost", "review_cost": -1},
         {"kind": "alert_budget", "flagged_share": 0},
-        {"kind": "alert_budget", "review_cost": 3},
+        {"kind": "alert_budget", "reviews": 3},
     ],
 )
 def test_an_unknown_policy_or_an_impossible_number_is_refused(wrong):

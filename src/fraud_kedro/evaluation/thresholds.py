@@ -5,15 +5,15 @@ A policy is a function registered by its ``kind``; the parameters choose one.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from fraud_kedro.champion.bundle import Thresholds
 from fraud_kedro.evaluation.metrics import ScoredRows
-from fraud_kedro.options import Options
+from fraud_kedro.options import Options, without_other_kinds
 
 
 class ExpectedCost(Options):
@@ -40,6 +40,11 @@ class ThresholdPolicy(RootModel[Annotated[ExpectedCost | AlertBudget, Field(disc
     """The ``training.thresholds`` parameters: one of the policies."""
 
     model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_kind(cls, value: Any) -> Any:
+        return without_other_kinds(value, ExpectedCost, AlertBudget)
 
 
 def choose_thresholds(policy: ThresholdPolicy, rows: ScoredRows, amounts: NDArray[np.float64]) -> Thresholds:

@@ -255,7 +255,9 @@ class RequestFormat:
             return "extra_forbidden", "is not a field of this model"
         if self._timestamps and name == self.schema.time:
             return (
-                None if _is_moment(value) else ("datetime", f"should be a timestamp: {TIMESTAMP_EXAMPLE!r}")
+                None
+                if _is_moment(value)
+                else ("datetime", f"should be a timestamp, such as {TIMESTAMP_EXAMPLE!r}")
             )
         if not isinstance(value, float):
             return "float_type", f"should be a number, not {_kind(value)}"

@@ -158,7 +158,7 @@ def test_a_gap_over_everything_leaves_a_part_empty_and_says_so():
         {"kind": "temporal", "validation": 0.6, "test": 0.4},
         {"kind": "temporal", "test": 0},
         {"kind": "temporal", "gap_seconds": -1},
-        {"kind": "stratified", "gap_seconds": 1},
+        {"kind": "stratified", "gap": 1},
     ],
 )
 def test_an_impossible_split_is_refused(wrong):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from fraud_kedro.errors import DataError, SchemaError
-from fraud_kedro.options import Options
+from fraud_kedro.options import Options, without_other_kinds
 
 PARTS = ("train", "validation", "test")
 
@@ -94,6 +94,11 @@ class SplitOptions(RootModel[Annotated[TemporalSplit | StratifiedSplit, Field(di
     """The ``split`` parameters: one of the kinds."""
 
     model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_kind(cls, value: Any) -> Any:
+        return without_other_kinds(value, TemporalSplit, StratifiedSplit)
 
 
 def assign_parts(
