@@ -39,18 +39,22 @@ class LabelledMatrix:
         1 is fraud.
     weights : ndarray of shape (n_transactions,), float64
         How many transactions of the full table a row stands for.
+    amounts : ndarray of shape (n_transactions,), float64, optional
+        In the table's currency, for what is judged by cost.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int8]
     weights: NDArray[np.float64]
+    amounts: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.intp]) -> LabelledMatrix:
         """Return the given rows, in the given order."""
-        return LabelledMatrix(self.features[rows], self.labels[rows], self.weights[rows])
+        amounts = None if self.amounts is None else self.amounts[rows]
+        return LabelledMatrix(self.features[rows], self.labels[rows], self.weights[rows], amounts)
 
 
 class Algorithm(Protocol):

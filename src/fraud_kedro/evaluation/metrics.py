@@ -19,6 +19,7 @@ from sklearn.metrics import (
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int8]
 Weights = NDArray[np.float64]
+Amounts = NDArray[np.float64]
 
 CALIBRATION_BINS = 10
 
@@ -32,15 +33,19 @@ class ScoredRows:
     labels : ndarray of shape (n_transactions,), int8
     scores : ndarray of shape (n_transactions,), calibrated probability of fraud
     weights : ndarray of shape (n_transactions,), float64
+    amounts : ndarray of shape (n_transactions,), float64, optional
+        In the table's currency, for figures of cost.
     """
 
     labels: Labels
     scores: Scores
     weights: Weights
+    amounts: Amounts | None = None
 
     def take(self, rows: NDArray[np.intp]) -> ScoredRows:
         """The given rows, in the given order."""
-        return ScoredRows(self.labels[rows], self.scores[rows], self.weights[rows])
+        amounts = None if self.amounts is None else self.amounts[rows]
+        return ScoredRows(self.labels[rows], self.scores[rows], self.weights[rows], amounts)
 
 
 def average_precision(rows: ScoredRows) -> float:

@@ -10,10 +10,11 @@ from fraud_kedro.schema import ResolvedSchema
 
 
 def labelled_matrix(frame: pl.DataFrame, schema: ResolvedSchema) -> LabelledMatrix:
-    """Features as the model reads them, labels, and weights (1 where the table has none)."""
+    """Features as the model reads them, labels, weights (1 where the table has none) and amounts."""
     weights = frame[schema.sample_weight].to_numpy() if schema.sample_weight else np.ones(frame.height)
     return LabelledMatrix(
         features=schema.model_matrix(frame.select(schema.features).to_numpy()),
         labels=frame[schema.label].to_numpy().astype(np.int8),
         weights=weights.astype(np.float64),
+        amounts=frame[schema.amount].to_numpy(),
     )

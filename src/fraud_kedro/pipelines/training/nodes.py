@@ -113,7 +113,7 @@ def evaluate(
     """Judge a candidate on the untouched test rows."""
     schema = evaluation_model.schema
     data = labelled_matrix(test, schema)
-    rows = ScoredRows(data.labels, evaluation_model.probability(data.features), data.weights)
+    rows = ScoredRows(data.labels, evaluation_model.probability(data.features), data.weights, data.amounts)
     test_figures = {name: Metric(value=value) for name, value in figures(rows, thresholds.flag).items()}
     for name, figure in _WITH_INTERVAL.items():
         low, high = bootstrap_interval(figure, rows, repetitions=training.bootstrap_repetitions, seed=seed)
@@ -161,4 +161,4 @@ def _fit(data: LabelledMatrix, best: BestParameters, training: TrainingOptions, 
 
 def _scored(frame: pl.DataFrame, schema: ResolvedSchema) -> ScoredRows:
     data = labelled_matrix(frame, schema)
-    return ScoredRows(data.labels, frame[SCORE].to_numpy(), data.weights)
+    return ScoredRows(data.labels, frame[SCORE].to_numpy(), data.weights, data.amounts)

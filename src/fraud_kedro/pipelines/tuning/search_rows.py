@@ -64,7 +64,7 @@ def draw_rows(
     part = data.take(rows)
     stands_for = data.weights[legitimate].sum() / data.weights[drawn].sum()
     weights = np.where(part.labels == 0, part.weights * stands_for, part.weights)
-    return LabelledMatrix(part.features, part.labels, weights), times[rows]
+    return LabelledMatrix(part.features, part.labels, weights, part.amounts), times[rows]
 
 
 def make_folds(
