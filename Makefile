@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
+# Modules that benchmarks share begin with an underscore.
+BENCHMARKS ?= $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
 # Telemetry of every library is off.
 export DO_NOT_TRACK = 1
@@ -42,6 +44,15 @@ serve: $(READY) ## Serve the champion on 127.0.0.1:8000: bentoml serve.
 .PHONY: test
 test: $(READY) ## Run the whole test suite. Options in ARGS="-m 'not slow'".
 	@$(BIN)/pytest $(ARGS)
+
+.PHONY: bench
+bench: $(READY) ## Run all benchmarks, one after the other. Some in BENCHMARKS="simulator data_scale".
+	@mkdir -p benchmarks/results
+	@failed=; for name in $(BENCHMARKS); do \
+		echo "== $$name"; \
+		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || failed="$$failed $$name"; \
+	done; \
+	test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 .PHONY: lint
 lint: $(READY) ## Check format, style, types and the directions of imports.
