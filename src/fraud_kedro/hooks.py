@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,14 @@ from urllib.request import getproxies
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import AbstractDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from fraud_kedro.champion.bundle import DataSource
+from fraud_kedro.datasets.sql_source import database_address, is_sql, require_answer
+from fraud_kedro.datasets.table_file import without_secrets
 from fraud_kedro.errors import MissingInputError, RegistryError
 
 logger = logging.getLogger(__name__)
@@ -88,10 +89,13 @@ class DataSourceHook:
         if RAW_TRANSACTIONS not in catalog:
             return
         dataset = catalog.get(RAW_TRANSACTIONS)
-        simulated = type(dataset).__name__ == "SimulatedTransactionsDataset"
-        location = "simulator" if simulated else _location(catalog, RAW_TRANSACTIONS)
-        name = "simulated" if simulated else re.split(r"[.?]", location.rsplit("/", 1)[-1])[0]
-        source = DataSource(kind="simulated" if simulated else "real", name=name, location=location)
+        if type(dataset).__name__ == "SimulatedTransactionsDataset":
+            source = DataSource(kind="simulated", name="simulated", location="simulator")
+        elif dataset is not None and is_sql(dataset):
+            source = DataSource(kind="real", name=RAW_TRANSACTIONS, location=database_address(dataset))
+        else:
+            location = _location(catalog, RAW_TRANSACTIONS)
+            source = DataSource(kind="real", name=_name_of(location), location=location)
         catalog[DATA_SOURCE] = MemoryDataset(source)
 
 
@@ -105,11 +109,12 @@ class InputsHook:
         Raises
         ------
         MissingInputError
-            If a file is not there; names the pipeline that makes it.
+            If a file is not there; names the pipeline that makes it. If a
+            database does not answer the query.
         """
         missing: dict[str, list[str]] = {}
         for name in sorted(pipeline.inputs()):
-            if not (name.startswith("params:") or name == "parameters" or catalog.exists(name)):
+            if not (name.startswith("params:") or name == "parameters" or _is_there(catalog, name)):
                 missing.setdefault(_maker(name), []).append(_location(catalog, name))
         if missing:
             order = ["", *pipelines]
@@ -218,8 +223,28 @@ def _location(catalog: DataCatalog, name: str) -> str:
     path: object = getattr(dataset, "_filepath", None)
     if path is None:
         return name
+    if is_sql(dataset):
+        # The path is that of the query.
+        return name
     cwd = f"{Path.cwd()}/"
-    return str(path).removeprefix(cwd)
+    return without_secrets(str(path)).removeprefix(cwd)
+
+
+def _is_there(catalog: DataCatalog, name: str) -> bool:
+    dataset = catalog.get(name) if name in catalog else None
+    if dataset is None:
+        return False
+    if is_sql(dataset):
+        require_answer(name, dataset)
+        return True
+    # One that cannot tell is known to be missing when it is read.
+    return type(dataset)._exists is AbstractDataset._exists or bool(catalog.exists(name))
+
+
+def _name_of(location: str) -> str:
+    """What to call a table: its file without suffixes, or the folder of its parts."""
+    parts = [part for part in location.split("/") if part and "*" not in part]
+    return parts[-1].split(".")[0] if parts else location
 
 
 def _not_found(maker: str, files: list[str]) -> str:

@@ -147,9 +147,9 @@ class TransactionSchema(BaseModel):
                 missing.append(f"{pattern!r} (features)")
             features += [c for c in matches if c not in features]
         if missing:
-            found = ", ".join(columns[:40]) + (", ..." if len(columns) > 40 else "")
             raise SchemaError(
-                f"Missing column(s): {', '.join(missing)}. The table has: {found or 'no columns'}. "
+                f"Missing column(s): {_listed(missing, 10)}. The table has: "
+                f"{_listed([*map(_printable, columns)], 40) or 'no columns'}. "
                 "Mend the table, or name its columns under `schema` in the parameters."
             )
         unusable = [c for c in features if c in RESERVED_NAMES or not c.isprintable() or set(c) & {'"', "\\"}]
@@ -256,3 +256,15 @@ class ResolvedSchema(BaseModel):
             # 86,399.999 rounds up to the next midnight.
             matrix[:, index] = np.where(seconds >= SECONDS_PER_DAY, np.float32(0.0), seconds)
         return matrix
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _printable(name: str) -> str:
+    """A column's name for a message, which is one line however the file is broken."""
+    text = name if len(name) <= 40 else f"{name[:40]}…"
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from glob import has_magic
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit, urlunsplit
 
 import polars as pl
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from fraud_kedro.errors import DataError, MissingInputError
+from fraud_kedro.validation.unreadable import first_line
 
 _CSV, _PARQUET = ("csv", "tsv", "txt"), ("parquet", "pq")
 _COMPRESSED = ("gz", "zst")
@@ -72,23 +74,30 @@ class TableFileDataset(AbstractDataset[None, pl.LazyFrame]):
     def _remote(self) -> bool:
         return self._filepath.startswith(_SCHEMES)
 
+    @property
+    def _shown(self) -> str:
+        return without_secrets(self._filepath)
+
     def load(self) -> pl.LazyFrame:
         """Return the table, not yet read."""
         if self._remote:
             source: str | list[Path] = self._filepath
         else:
             source = self._files()
+        scan = self._scan_csv if self._format() == "csv" else self._scan_parquet
         try:
-            if self._format() == "csv":
-                return pl.scan_csv(
-                    source, infer_schema=False, storage_options=self._credentials, **self._load_args
-                )
-            table = pl.scan_parquet(source, storage_options=self._credentials, **self._load_args)
+            table = scan(source)
         except TypeError as error:
-            raise DatasetError(f"load_args of {self._filepath}: {error}") from error
-        if isinstance(source, list):
-            _require_one_table(source)
+            raise DatasetError(f"load_args of {self._shown}: {error}") from error
+        if isinstance(source, list) and (len(source) > 1 or scan == self._scan_parquet):
+            _require_one_table(source, scan)
         return table
+
+    def _scan_csv(self, source: str | Path | list[Path]) -> pl.LazyFrame:
+        return pl.scan_csv(source, infer_schema=False, storage_options=self._credentials, **self._load_args)
+
+    def _scan_parquet(self, source: str | Path | list[Path]) -> pl.LazyFrame:
+        return pl.scan_parquet(source, storage_options=self._credentials, **self._load_args)
 
     def save(self, data: None) -> NoReturn:
         """Refuse.
@@ -116,7 +125,7 @@ class TableFileDataset(AbstractDataset[None, pl.LazyFrame]):
         else:
             files = [path] if path.exists() else []
         if not files:
-            what = "holds no Parquet part" if path.is_dir() else "not found"
+            what = "is a folder that holds no Parquet part" if path.is_dir() else "not found"
             raise MissingInputError(
                 f"{self._filepath} {what}: put the table there, or name another file in the catalog "
                 "(`raw_transactions`)."
@@ -126,20 +135,22 @@ class TableFileDataset(AbstractDataset[None, pl.LazyFrame]):
     def _format(self) -> str:
         path = Path(self._filepath.split("?", 1)[0].rstrip("/"))
         suffixes = [suffix[1:].lower() for suffix in path.suffixes]
-        if suffixes and suffixes[-1] in _COMPRESSED:
+        if not self._remote and path.is_dir():
+            return "parquet"
+        if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED:
             suffixes.pop()
         suffix = suffixes[-1] if suffixes else ""
         if suffix in _CSV:
             return "csv"
-        if suffix in _PARQUET or path.is_dir() or not suffix or "*" in suffix:
+        if suffix in _PARQUET or not suffix or "*" in suffix:
             return "parquet"
         raise DataError(
-            f"{self._filepath}: .{suffix} is not a format that is read. It should be one of: "
+            f"{self._shown}: .{suffix} is not a format that is read. It should be one of: "
             f"{', '.join(f'.{known}' for known in (*_CSV, *_PARQUET))} (text also as .gz or .zst)."
         )
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "load_args": self._load_args}
+        return {"filepath": self._shown, "load_args": self._load_args}
 
     def _exists(self) -> bool:
         # An URL is known to be wrong when it is read, with the store's own words.
@@ -155,15 +166,25 @@ def _matches(pattern: Path) -> Iterator[Path]:
     return fixed.glob(str(pattern.relative_to(fixed)))
 
 
-def _require_one_table(files: list[Path]) -> None:
+def without_secrets(location: str) -> str:
+    """A path or URL without user, password and the query, which may be a signature."""
+    if "://" not in location:
+        return location
+    parts = urlsplit(location)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _require_one_table(files: list[Path], scan: Callable[[Path], pl.LazyFrame]) -> None:
     """Parts of one table have the same columns and types."""
     first: dict[str, pl.DataType] | None = None
     for file in files:
         try:
-            types = dict(pl.read_parquet_schema(file))
+            types = dict(scan(file).collect_schema())
         except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise DataError(f"{file} cannot be read as Parquet: {reason}.") from error
+            form = "Parquet" if file.suffix[1:].lower() not in _CSV else "CSV"
+            raise DataError(
+                f"{file} cannot be read as {form}: {first_line(error)}. Copy or write it again."
+            ) from error
         first = first or types
         if types == first:
             continue

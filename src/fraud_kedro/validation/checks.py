@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pandera.polars as pa
 import polars as pl
@@ -11,6 +12,11 @@ from fraud_kedro.validation.parsing import Parser
 
 # The largest float32: what a model reads.
 _LARGEST = 3.4028234e38
+# Seconds that only smaller units reach: 3,000 years.
+_LARGEST_SECONDS = 1e11
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+
+MISSING = "is missing"
 
 
 def value_checks(parser: Parser) -> pa.DataFrameSchema:
@@ -30,7 +36,7 @@ def value_checks(parser: Parser) -> pa.DataFrameSchema:
     columns = {}
     for column in resolved.columns:
         blank, number = parser.blank(column), parser.number(column)
-        checks = [_check(blank, "is missing")]
+        checks = [_check(blank, MISSING)]
         if column != resolved.transaction_id:
             known = ~blank & number.is_not_null()
             checks.append(_check(~blank & number.is_null(), f"is not a {_kind(column, parser)}"))
@@ -38,6 +44,8 @@ def value_checks(parser: Parser) -> pa.DataFrameSchema:
                 checks.append(_check(known & (number != 0) & (number != 1), "is neither 0 nor 1"))
             else:
                 checks.append(_check(known & ~(number.abs() <= _LARGEST), "is infinite or too large"))
+            if column == resolved.time:
+                checks.append(_time_check(number, parser))
             if column in (resolved.amount, resolved.sample_weight):
                 checks.append(_check(known & (number < 0) & (number >= -_LARGEST), "is negative"))
         # nullable: a missing value is reported by its check, with the others.
@@ -60,6 +68,22 @@ def range_checks(parser: Parser, ranges: Mapping[str, tuple[float, float]]) -> p
         check = _check((number < low) | (number > high), f"lies outside {low:g} to {high:g}")
         columns[column] = pa.Column(checks=[check], nullable=True)
     return pa.DataFrameSchema(columns)
+
+
+def _time_check(seconds: pl.Expr, parser: Parser) -> pa.Check:
+    """Times that nobody meant: another unit, or a date such as 9999-12-31 that stands for none."""
+    origin = parser.resolved.time_origin
+    if not parser.resolved.has_timestamps or origin is None:
+        return _check(
+            (seconds.abs() > _LARGEST_SECONDS) & (seconds.abs() <= _LARGEST), "is too large for seconds"
+        )
+    first, last = (
+        datetime(year, 1, 1, tzinfo=UTC).timestamp() - origin.timestamp()
+        for year in (_FIRST_YEAR, _LAST_YEAR + 1)
+    )
+    return _check(
+        (seconds < first) | (seconds >= last), f"lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}"
+    )
 
 
 def _check(fails: pl.Expr, name: str) -> pa.Check:

@@ -14,7 +14,8 @@ from fraud_kedro.schema import ISO8601, ResolvedSchema
 
 BLANKS = ("", "na", "null", "none", "nan", "nat")
 
-_OFFSETS = r"(?:Z|[+-]\d{2}:?\d{2})$"
+# Databases write offsets as hours alone.
+_OFFSETS = r"T.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
 _ISO_NAIVE = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
@@ -40,11 +41,6 @@ class Parser:
         """The columns that are numbers once parsed: all but the id."""
         return tuple(c for c in self.resolved.columns if c != self.resolved.transaction_id)
 
-    @property
-    def from_text(self) -> bool:
-        """Whether the table is text, as a CSV is."""
-        return any(self.types[column] == pl.String for column in self.resolved.features)
-
     def blank(self, column: str) -> pl.Expr:
         """Whether a value is absent."""
         value = pl.col(column)
@@ -61,6 +57,8 @@ class Parser:
         value = pl.col(column)
         if self.types[column] == pl.String:
             value = value.str.strip_chars()
+            if column == self.resolved.label:
+                value = value.str.replace(r"(?i)^true$", "1").str.replace(r"(?i)^false$", "0")
             if self.decimal != ".":
                 # A point is then a sign of another format, not a second decimal sign.
                 value = pl.when(~value.str.contains(".", literal=True)).then(value)
@@ -99,7 +97,11 @@ class Parser:
         aware = text.str.contains(_OFFSETS)
         with_offset = (
             pl.when(aware)
-            .then(text.str.replace("Z$", "+00:00"))
+            .then(
+                text.str.replace("Z$", "+00:00")
+                .str.replace(r"([+-]\d{2})$", "${1}:00")
+                .str.replace(r"T(\d{2}:\d{2})([+-])", "T${1}:00${2}")
+            )
             .str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
             .dt.replace_time_zone(None)
         )

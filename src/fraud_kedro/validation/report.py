@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -12,7 +12,8 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES_PER_CHECK = 5
 _SHOWN_CHECKS = 10
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?[\d.]*,\d+\s*")
+_SHOWN_CHARACTERS = 60
+WHOLE_ROW = ""
 
 
 class _Part(BaseModel):
@@ -20,14 +21,14 @@ class _Part(BaseModel):
 
 
 class Example(_Part):
-    """A value that failed; `row` is a line of the file where the table is text, a row from 1 otherwise."""
+    """A value that failed; `row` counts from 1, or is the line of a file."""
 
     row: int
     value: str | float | int | bool | None
 
 
 class Finding(_Part):
-    """A check that values of a column failed."""
+    """A check that values of a column failed, or whole rows where `column` is `WHOLE_ROW`."""
 
     column: str
     check: str
@@ -37,8 +38,11 @@ class Finding(_Part):
     def describe(self, place: str) -> str:
         """One clause: column, check, count and examples as they are written in the table."""
         rows = f"{self.count:,} row{'s' if self.count > 1 else ''}"
+        if self.column == WHOLE_ROW:
+            places = ", ".join(f"{place} {example.row}" for example in self.examples)
+            return f"{rows} {self.check} ({places})"
         examples = ", ".join(f"{place} {example.row}: {example.value!r}" for example in self.examples)
-        return f"{self.column!r} {self.check} in {rows}" + (f" ({examples})" if examples else "")
+        return f"{shown(self.column)!r} {self.check} in {rows}" + (f" ({examples})" if examples else "")
 
 
 class ValidationReport(_Part):
@@ -61,26 +65,27 @@ class ValidationReport(_Part):
     errors: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
-    def error_message(self, file: str | None) -> str:
+    def error_message(self, file: str | None, mends: Sequence[str] = ()) -> str:
         """One line about the errors; `file` holds those that are not shown."""
-        shown = "; ".join(finding.describe(self.place) for finding in self.errors[:_SHOWN_CHECKS])
+        clauses = "; ".join(finding.describe(self.place) for finding in self.errors[:_SHOWN_CHECKS])
         more = len(self.errors) - _SHOWN_CHECKS
         rest = f"; and {more} more" if more > 0 else ""
-        comma = any(
-            isinstance(example.value, str) and _DECIMAL_COMMA.fullmatch(example.value)
-            for finding in self.errors
-            for example in finding.examples
-        )
-        hint = (
-            ' For decimal commas set the validator\'s option `decimal: ","` in the catalog.' if comma else ""
-        )
+        hints = "".join(f" {mend}" for mend in mends)
         where = f" The whole report is in {file}." if file else ""
         return (
             f"{self.table}: {len(self.errors)} check(s) failed in {self.rows:,} rows. "
-            f"{shown}{rest}. Mend or remove these rows.{hint}{where}"
+            f"{clauses}{rest}. Mend or remove these rows.{hints}{where}"
         )
 
     def log_warnings(self) -> None:
         """Tell what is worth a look; nothing else shows it in a run that goes on."""
         for finding in self.warnings:
             logger.warning("%s: %s", self.table, finding.describe(self.place))
+
+
+def shown(value: object) -> str | float | int | bool | None:
+    """A value for a message: short, whatever the table holds."""
+    if value is None or isinstance(value, float | int):
+        return value
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandera.polars as pa
@@ -11,13 +11,14 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from fraud_kedro.schema import ROW
-from fraud_kedro.validation.checks import range_checks, value_checks
+from fraud_kedro.validation.checks import MISSING, range_checks, value_checks
 from fraud_kedro.validation.parsing import Parser
-from fraud_kedro.validation.report import EXAMPLES_PER_CHECK, Example, Finding
+from fraud_kedro.validation.report import EXAMPLES_PER_CHECK, WHOLE_ROW, Example, Finding, shown
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 250_000
+# Of a batch: what bounds the memory however many columns there are.
+BATCH_CELLS = 8_000_000
 _REPORT_EVERY = 5_000_000
 
 
@@ -57,13 +58,13 @@ def survey(table: pl.LazyFrame, parser: Parser, ranges: Mapping[str, tuple[float
     """
     resolved = parser.resolved
     values, expected = value_checks(parser), range_checks(parser, ranges)
-    # A CSV's first row is on line 2.
-    errors, outside = _Findings(first := 2 if parser.from_text else 1), _Findings(first)
+    errors, outside = _Findings(), _Findings()
+    batch_rows = max(1, BATCH_CELLS // len(resolved.columns))
     label = parser.number(resolved.label)
     weight = parser.number(resolved.sample_weight) if resolved.sample_weight else pl.lit(1.0)
     rows = frauds = 0
     weights = [0.0, 0.0]
-    for batch in table.collect_batches(chunk_size=BATCH_ROWS):
+    for batch in table.collect_batches(chunk_size=batch_rows):
         errors.add(values, batch, rows)
         outside.add(expected, batch, rows)
         sums = batch.select(
@@ -80,7 +81,7 @@ def survey(table: pl.LazyFrame, parser: Parser, ranges: Mapping[str, tuple[float
         rows=rows,
         frauds=frauds,
         weights=(weights[0], weights[1]),
-        errors=(*errors.all(), *_repeated_ids(table, parser, first)),
+        errors=(*_blank_rows_as_one(errors.all(), resolved.columns), *_repeated_ids(table, parser)),
         out_of_range=outside.all(),
     )
 
@@ -89,7 +90,6 @@ def survey(table: pl.LazyFrame, parser: Parser, ranges: Mapping[str, tuple[float
 class _Findings:
     """Failures of several batches, by column and check."""
 
-    first: int
     found: dict[tuple[str, str], Finding] = field(default_factory=dict)
 
     def add(self, checks: pa.DataFrameSchema, batch: pl.DataFrame, offset: int) -> None:
@@ -110,8 +110,7 @@ class _Findings:
         known = self.found.get((column, check), Finding(column=column, check=check, count=0))
         wanted = EXAMPLES_PER_CHECK - len(known.examples)
         examples = tuple(
-            Example(row=row + offset + self.first, value=_shown(batch[column][row]))
-            for row in rows.sort().head(wanted)
+            Example(row=row + offset + 1, value=shown(batch[column][row])) for row in rows.sort().head(wanted)
         )
         self.found[column, check] = Finding(
             column=column, check=check, count=known.count + len(rows), examples=(*known.examples, *examples)
@@ -122,7 +121,19 @@ class _Findings:
         return tuple(self.found.values())
 
 
-def _repeated_ids(table: pl.LazyFrame, parser: Parser, first: int) -> tuple[Finding, ...]:
+def _blank_rows_as_one(findings: tuple[Finding, ...], columns: Sequence[str]) -> tuple[Finding, ...]:
+    """Tell of rows without any value once, not once a column."""
+    missing = [finding for finding in findings if finding.check == MISSING]
+    counts = {finding.count for finding in missing}
+    places = {tuple(example.row for example in finding.examples) for finding in missing}
+    if len(missing) < len(columns) or len(counts) > 1 or len(places) > 1:
+        return findings
+    examples = tuple(Example(row=row, value=None) for row in places.pop())
+    blank = Finding(column=WHOLE_ROW, check="without any value", count=counts.pop(), examples=examples)
+    return (blank, *(finding for finding in findings if finding.check != MISSING))
+
+
+def _repeated_ids(table: pl.LazyFrame, parser: Parser) -> tuple[Finding, ...]:
     """Ids that an earlier row has; absent ones are missing, not repeated."""
     key = parser.resolved.transaction_id
     if key is None:
@@ -149,12 +160,8 @@ def _repeated_ids(table: pl.LazyFrame, parser: Parser, first: int) -> tuple[Find
             check="is repeated",
             count=repeated.height,
             examples=tuple(
-                Example(row=row + first, value=value)
+                Example(row=row + 1, value=shown(value))
                 for row, value in zip(examples[ROW], examples[key], strict=True)
             ),
         ),
     )
-
-
-def _shown(value: object) -> str | float | int | bool | None:
-    return value if value is None or isinstance(value, str | float | int) else str(value)
