@@ -15,7 +15,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, CANDIDATE_NAMES
 from fraud_kedro.pipeline_registry import register_pipelines
 from fraud_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -30,7 +30,7 @@ FOLDERS = {
     "intermediate": {"02_intermediate", "08_reporting"},
     "primary": {"03_primary"},
     "model_input": {"05_model_input"},
-    "models": {"06_models"},
+    "models": {"06_models", "07_model_output"},
     "model_output": {"06_models", "07_model_output", "08_reporting"},
     "reporting": {"08_reporting"},
     "export": {"06_models", "08_reporting"},
@@ -331,8 +331,14 @@ def test_the_default_pipeline_is_all_the_others_in_one(pipelines):
 
 
 def test_every_algorithm_is_tuned_trained_and_exported(pipelines):
-    for name, function in (("tuning", "tune"), ("training", "fit_on_train"), ("export", "convert")):
+    expected = {
+        ("tuning", "tune"): ALGORITHM_NAMES,
+        ("training", "fit_on_train"): ALGORITHM_NAMES,
+        ("training", "evaluate"): CANDIDATE_NAMES,
+        ("export", "convert"): CANDIDATE_NAMES,
+    }
+    for (name, function), candidates in expected.items():
         found = [node for node in pipelines[name].nodes if node.func.__name__ == function]
-        assert len(found) == len(ALGORITHM_NAMES)
-        for algorithm in ALGORITHM_NAMES:
-            assert sum(algorithm in node.tags for node in found) == 1
+        assert len(found) == len(candidates)
+        for candidate in candidates:
+            assert sum(candidate in node.tags for node in found) == 1

@@ -9,13 +9,8 @@ from scipy.special import expit
 from sklearn.calibration import _sigmoid_calibration
 
 from fraud_kedro.errors import TrainingError
-from fraud_kedro.evaluation.calibration import (
-    CALIBRATION_METHODS,
-    Calibration,
-    IdentityCalibration,
-    PlattCalibration,
-    fit_calibration,
-)
+from fraud_kedro.evaluation.calibration import Calibration, IdentityCalibration, PlattCalibration
+from fraud_kedro.evaluation.calibration_fit import CALIBRATION_METHODS, fit_calibration
 
 
 def drawn(n_rows: int, seed: int, slope: float = 0.6, intercept: float = -2.0):

@@ -97,7 +97,7 @@ def candidate(parts: Parts, training_options: TrainingOptions, best_parameters: 
     selection, scores = fit_on_train(parts.train, parts.validation, parts.schema, best, training, 0)
     thresholds = select_thresholds(scores, parts.schema, training)
     twin, model = refit(parts.train, parts.validation, parts.test, selection, best, training, 0)
-    evaluation = evaluate(twin, scores, parts.test, thresholds, best, training, 0)
+    evaluation = evaluate(twin, scores, parts.test, thresholds, training, 0)
     return Candidate(best, training, selection, scores, thresholds, twin, model, evaluation)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, assert_never
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from scipy.special import expit
+from typing_extensions import override
 
+from fraud_kedro.algorithms.calibration_graph import add_calibration
 from fraud_kedro.algorithms.graph import INPUT_NAME, GraphBuilder
-from fraud_kedro.algorithms.registry import get_algorithm
-from fraud_kedro.evaluation.calibration import Calibration, IdentityCalibration, PlattCalibration
+from fraud_kedro.algorithms.registry import ENSEMBLE, get_algorithm
+from fraud_kedro.algorithms.trees import TreeEnsemble
+from fraud_kedro.evaluation.calibration import Calibration
 from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema
 
 # Probabilities stay inside, so that their log-odds are finite in float32 too.
@@ -21,27 +26,24 @@ PROBABILITY_FLOOR = float(np.float32(1e-9))
 PROBABILITY_CEILING = 1.0 - 2.0**-23
 
 
-@dataclass(frozen=True)
-class FraudModel:
+class ScoringModel(ABC):
     """What training hands to evaluation and export.
 
     Attributes
     ----------
     algorithm : str
-        A name that `get_algorithm` knows.
-    estimator : object
-        What that algorithm's `fit` returned.
-    calibration : Calibration
-        Fitted on rows the estimator has not seen.
+        A name that `get_algorithm` knows, or ``ensemble``.
     schema : ResolvedSchema
         Feature order and the use of time.
+    parameters : mapping
+        What it was fitted with.
     """
 
     algorithm: str
-    estimator: Any
-    calibration: Calibration
     schema: ResolvedSchema
+    parameters: Mapping[str, Any]
 
+    @abstractmethod
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated log-odds of fraud.
 
@@ -54,9 +56,25 @@ class FraudModel:
         -------
         ndarray of shape (n_transactions,), float64
         """
-        reduced = reduce_time(features, self.schema)
-        raw = get_algorithm(self.algorithm).log_odds(self.estimator, reduced)
-        return self.calibration.apply(raw)
+
+    @abstractmethod
+    def tree_ensembles(self) -> list[TreeEnsemble]:
+        """All its trees, as its graph has them."""
+
+    @abstractmethod
+    def add_to_graph(self, graph: GraphBuilder, features: str) -> str:
+        """Add it to a graph that has reduced time.
+
+        Parameters
+        ----------
+        features : str
+            Name of the float32 tensor of shape (n, n_features) to read.
+
+        Returns
+        -------
+        str
+            Name of a float32 tensor of shape (n, 1) with the calibrated log-odds.
+        """
 
     def probability(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probability of fraud, from `PROBABILITY_FLOOR` to `PROBABILITY_CEILING`.
@@ -70,8 +88,92 @@ class FraudModel:
         -------
         ndarray of shape (n_transactions,), float64
         """
-        probability = np.clip(expit(self.log_odds(features)), PROBABILITY_FLOOR, PROBABILITY_CEILING)
-        return np.asarray(probability, dtype=np.float64)
+        return bounded_probability(self.log_odds(features))
+
+
+@dataclass(frozen=True)
+class FraudModel(ScoringModel):
+    """One algorithm's estimator, calibrated.
+
+    Attributes
+    ----------
+    estimator : object
+        What that algorithm's `fit` returned.
+    calibration : Calibration
+        Fitted on rows the estimator has not seen.
+    """
+
+    algorithm: str
+    estimator: Any
+    calibration: Calibration
+    schema: ResolvedSchema
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @override
+    def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.calibration.apply(self.margin(features))
+
+    def margin(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Uncalibrated log-odds; arguments and result as for `log_odds`."""
+        reduced = reduce_time(features, self.schema)
+        return get_algorithm(self.algorithm).log_odds(self.estimator, reduced)
+
+    @override
+    def tree_ensembles(self) -> list[TreeEnsemble]:
+        trees = get_algorithm(self.algorithm).trees(self.estimator)
+        return [] if trees is None else [trees]
+
+    @override
+    def add_to_graph(self, graph: GraphBuilder, features: str) -> str:
+        raw = get_algorithm(self.algorithm).add_to_graph(self.estimator, graph, features)
+        return add_calibration(graph, raw, self.calibration)
+
+
+@dataclass(frozen=True)
+class EnsembleModel(ScoringModel):
+    """The mean of the members' calibrated log-odds, calibrated again.
+
+    Attributes
+    ----------
+    members : tuple of FraudModel
+        At least one, all of one schema.
+    calibration : Calibration
+        Of the mean: it is less sure than its members are.
+    """
+
+    members: tuple[FraudModel, ...]
+    calibration: Calibration
+    algorithm: str = ENSEMBLE
+
+    @property
+    def schema(self) -> ResolvedSchema:  # type: ignore[override]
+        """The members' schema."""
+        return self.members[0].schema
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Each member's parameters, by its algorithm."""
+        return {member.algorithm: dict(member.parameters) for member in self.members}
+
+    @override
+    def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        mean = np.mean([member.log_odds(features) for member in self.members], axis=0)
+        return self.calibration.apply(np.asarray(mean, dtype=np.float64))
+
+    @override
+    def tree_ensembles(self) -> list[TreeEnsemble]:
+        return [trees for member in self.members for trees in member.tree_ensembles()]
+
+    @override
+    def add_to_graph(self, graph: GraphBuilder, features: str) -> str:
+        scores = [member.add_to_graph(graph, features) for member in self.members]
+        mean = graph.node("Mean", scores) if len(scores) > 1 else scores[0]
+        return add_calibration(graph, mean, self.calibration)
+
+
+def bounded_probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities, kept within `PROBABILITY_FLOOR` and `PROBABILITY_CEILING`."""
+    return np.asarray(np.clip(expit(log_odds), PROBABILITY_FLOOR, PROBABILITY_CEILING), dtype=np.float64)
 
 
 def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArray[np.float32]:
@@ -102,16 +204,16 @@ def reduce_time(features: NDArray[np.float32], schema: ResolvedSchema) -> NDArra
     return reduced
 
 
-def to_onnx(model: FraudModel) -> onnx.ModelProto:
+def to_onnx(model: ScoringModel) -> onnx.ModelProto:
     """Convert a model to one graph: raw features in, calibrated probability out.
 
     The input ``features`` is float32 of shape (n, n_features), the output
-    ``probability`` float32 of shape (n,), clipped as `FraudModel.probability`
+    ``probability`` float32 of shape (n,), clipped as `ScoringModel.probability`
     is. NaN and infinity are not defined: refuse them before the graph.
 
     Parameters
     ----------
-    model : FraudModel
+    model : ScoringModel
 
     Returns
     -------
@@ -122,8 +224,7 @@ def to_onnx(model: FraudModel) -> onnx.ModelProto:
     schema = model.schema
     graph = GraphBuilder(len(schema.features))
     features = _add_time(graph, schema)
-    raw = get_algorithm(model.algorithm).add_to_graph(model.estimator, graph, features)
-    probability = _add_probability(graph, raw, model.calibration)
+    probability = _add_probability(graph, model.add_to_graph(graph, features))
     return graph.finish(
         probability,
         {
@@ -164,16 +265,9 @@ def _second_of_day(graph: GraphBuilder, time: str) -> str:
     return graph.node("Mod", [graph.node("Where", [negative, shifted, seconds]), day], fmod=1)
 
 
-def _add_probability(graph: GraphBuilder, log_odds: str, calibration: Calibration) -> str:
+def _add_probability(graph: GraphBuilder, log_odds: str) -> str:
     """``1 / (1 + exp(-z))``: onnxruntime's own Sigmoid ties everything below 1e-7."""
-    match calibration:
-        case PlattCalibration(slope=slope, intercept=intercept):
-            line = [np.array([[-slope]], dtype=np.float32), np.array([-intercept], dtype=np.float32)]
-            negated = graph.node("Gemm", [log_odds, *map(graph.constant, line)])
-        case IdentityCalibration():
-            negated = graph.node("Neg", [log_odds])
-        case _:
-            assert_never(calibration)
+    negated = graph.node("Neg", [log_odds])
     one = graph.constant(np.ones(1, dtype=np.float32))
     probability = graph.node("Reciprocal", [graph.node("Add", [graph.node("Exp", [negated]), one])])
     bounds = [np.array(b, dtype=np.float32) for b in (PROBABILITY_FLOOR, PROBABILITY_CEILING)]

@@ -10,7 +10,9 @@ from fraud_kedro.algorithms.base import Algorithm
 from fraud_kedro.errors import TrainingError
 
 # Named here, so that listing the algorithms imports none of their libraries.
-_NOT_ALGORITHMS = frozenset({"base", "binning", "graph", "model", "parameters", "registry", "trees"})
+_NOT_ALGORITHMS = frozenset(
+    {"base", "binning", "calibration_graph", "graph", "model", "parameters", "registry", "trees"}
+)
 
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
     sorted(
@@ -19,6 +21,10 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
         if module.name not in _NOT_ALGORITHMS
     )
 )
+
+# Made of the others, and a candidate beside them.
+ENSEMBLE = "ensemble"
+CANDIDATE_NAMES: tuple[str, ...] = (*ALGORITHM_NAMES, ENSEMBLE)
 
 
 def get_algorithm(name: str) -> Algorithm:

@@ -1,28 +1,26 @@
 """Calibration on log-odds: from a model's score to a probability that can be counted on.
 
-A method is a frozen model of its coefficients and the function that fits it.
-`fit_calibration` finds the function by name; the coefficients travel as JSON
-and become nodes of the ONNX graph.
+A method is a frozen model of its coefficients; `fraud_kedro.evaluation.calibration_fit`
+finds them. They travel as JSON and become nodes of the ONNX graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-
-from fraud_kedro.errors import TrainingError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Floats = NDArray[np.float64]
 
 
-class IdentityCalibration(BaseModel):
-    """Log-odds as they are."""
+class _Calibration(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class IdentityCalibration(_Calibration):
+    """Log-odds as they are."""
 
     method: Literal["none"] = "none"
 
@@ -31,7 +29,7 @@ class IdentityCalibration(BaseModel):
         return log_odds
 
 
-class PlattCalibration(BaseModel):
+class PlattCalibration(_Calibration):
     """A straight line on the log-odds.
 
     Attributes
@@ -40,8 +38,6 @@ class PlattCalibration(BaseModel):
         Positive, so that the ranking is kept.
     intercept : float
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Literal["platt"] = "platt"
     slope: float = Field(gt=0)
@@ -52,98 +48,60 @@ class PlattCalibration(BaseModel):
         return self.slope * log_odds + self.intercept
 
 
-Calibration = Annotated[IdentityCalibration | PlattCalibration, Field(discriminator="method")]
+class BetaCalibration(_Calibration):
+    """A line in ln(p) and -ln(1 - p): another slope for small and for large scores.
 
+    Kull, Silva Filho, Flach (2017), "Beta calibration: a well-founded and easily
+    implemented improvement on logistic calibration for binary classifiers".
 
-def fit_calibration(
-    method: str,
-    log_odds: Floats,
-    labels: NDArray[np.integer],
-    weights: Floats,
-) -> IdentityCalibration | PlattCalibration:
-    """Fit a calibration on rows the model has not seen.
-
-    Parameters
+    Attributes
     ----------
-    method : str
-        One of `CALIBRATION_METHODS`.
-    log_odds : ndarray of shape (n_transactions,), float64
-        Uncalibrated log-odds of fraud, finite.
-    labels : ndarray of shape (n_transactions,)
-        1 is fraud.
-    weights : ndarray of shape (n_transactions,), float64
-        How many transactions of the full table a row stands for.
-
-    Returns
-    -------
-    IdentityCalibration or PlattCalibration
-
-    Raises
-    ------
-    TrainingError
-        If the method is unknown, the rows hold one class only, or the scores
-        do not rank frauds above legitimate transactions.
+    lower_slope, upper_slope : float
+        Factors of ln(p) and -ln(1 - p), positive, so that the ranking is kept.
+    intercept : float
     """
-    if method not in _METHODS:
-        raise TrainingError(
-            f"Calibration method {method!r} is unknown. It should be one of: {', '.join(_METHODS)}."
-        )
-    return _METHODS[method](np.asarray(log_odds, dtype=np.float64), labels == 1, weights)
+
+    method: Literal["beta"] = "beta"
+    lower_slope: float = Field(gt=0)
+    upper_slope: float = Field(gt=0)
+    intercept: float
+
+    def apply(self, log_odds: Floats) -> Floats:
+        """Calibrated log-odds, same shape."""
+        # ln(p) = -softplus(-z) and -ln(1 - p) = softplus(z), for z the log-odds of p.
+        lower, upper = np.logaddexp(0.0, -log_odds), np.logaddexp(0.0, log_odds)
+        return np.asarray(self.upper_slope * upper - self.lower_slope * lower + self.intercept)
 
 
-def _fit_identity(log_odds: Floats, fraud: NDArray[np.bool_], weights: Floats) -> IdentityCalibration:
-    return IdentityCalibration()
+class IsotonicCalibration(_Calibration):
+    """A monotone broken line between knots, of slope 1 beyond them.
 
-
-def _fit_platt(log_odds: Floats, fraud: NDArray[np.bool_], weights: Floats) -> PlattCalibration:
-    """Platt (1999), "Probabilistic outputs for support vector machines", with weights.
-
-    Minimises the weighted log loss against Platt's targets
-    ``(W1 + 1) / (W1 + 2)`` and ``1 / (W0 + 2)``, W being the weight of each
-    class: without them perfectly separated rows would have no finite slope.
+    Attributes
+    ----------
+    log_odds, calibrated : tuple of float
+        The knots, both strictly increasing.
     """
-    from sklearn.linear_model import LogisticRegression
 
-    # The targets count rows. Weights that sum to less than there are rows, to 1 perhaps, are no counts.
-    total = float(weights.sum())
-    if 0 < total < len(weights):
-        weights = weights * (len(weights) / total)
-    frauds, legitimate = float(weights[fraud].sum()), float(weights[~fraud].sum())
-    if frauds <= 0 or legitimate <= 0:
-        raise TrainingError(
-            f"Calibration needs both classes with positive weights; it got {int(fraud.sum())} frauds and "
-            f"{int((~fraud).sum())} legitimate transactions. Give the validation part more rows."
-        )
-    if not np.isfinite(log_odds).all():
-        raise TrainingError(
-            f"Calibration needs finite scores; {int((~np.isfinite(log_odds)).sum())} of {len(log_odds)} are "
-            "not finite. The model's fit did not converge: give it stronger regularisation."
-        )
-    centre, spread = float(log_odds.mean()), float(log_odds.std())
-    if spread <= 1e-12 * max(1.0, abs(centre)):
-        raise TrainingError(
-            f"Calibration needs scores that differ; all {len(log_odds)} are {centre:.6g}. "
-            "The model has learnt nothing: give it more frauds or weaker regularisation."
-        )
-    target = np.where(fraud, (frauds + 1) / (frauds + 2), 1 / (legitimate + 2))
-    scaled = (log_odds - centre) / spread
-    line = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10, max_iter=500).fit(
-        np.concatenate([scaled, scaled]).reshape(-1, 1),
-        np.repeat([1, 0], len(scaled)),
-        sample_weight=np.concatenate([weights * target, weights * (1 - target)]),
-    )
-    slope = float(line.coef_[0, 0]) / spread
-    if not np.isfinite(slope) or slope <= 0:
-        raise TrainingError(
-            f"Calibration found a slope of {slope:.3g}: on these {len(log_odds)} rows frauds do not score "
-            "above legitimate transactions. Check the labels, or give the model more frauds to learn from."
-        )
-    return PlattCalibration(slope=slope, intercept=float(line.intercept_[0]) - slope * centre)
+    method: Literal["isotonic"] = "isotonic"
+    log_odds: tuple[float, ...] = Field(min_length=1)
+    calibrated: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _increases(self) -> IsotonicCalibration:
+        for name in ("log_odds", "calibrated"):
+            if (np.diff(getattr(self, name)) <= 0).any():
+                raise ValueError(f"the knots' {name} do not increase")
+        if len(self.log_odds) != len(self.calibrated):
+            raise ValueError("a knot has two coordinates: log_odds and calibrated differ in length")
+        return self
+
+    def apply(self, log_odds: Floats) -> Floats:
+        """Calibrated log-odds, same shape."""
+        beyond = log_odds - np.clip(log_odds, self.log_odds[0], self.log_odds[-1])
+        return np.asarray(np.interp(log_odds, self.log_odds, self.calibrated) + beyond)
 
 
-_METHODS: dict[str, Callable[[Floats, NDArray[np.bool_], Floats], IdentityCalibration | PlattCalibration]] = {
-    "none": _fit_identity,
-    "platt": _fit_platt,
-}
-
-CALIBRATION_METHODS: tuple[str, ...] = tuple(_METHODS)
+Calibration = Annotated[
+    IdentityCalibration | PlattCalibration | BetaCalibration | IsotonicCalibration,
+    Field(discriminator="method"),
+]

@@ -1,11 +1,15 @@
 """One template, one instance per algorithm: how tuning, training and export are written once."""
 
+from collections.abc import Sequence
+
 from kedro.pipeline import Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
 
 
-def instantiate(template: Pipeline, *, own: set[str]) -> list[Pipeline]:
+def instantiate(
+    template: Pipeline, *, own: set[str], names: Sequence[str] = ALGORITHM_NAMES
+) -> list[Pipeline]:
     """Instances of a template whose datasets are named ``<algorithm>_<dataset>``.
 
     Parameters
@@ -15,8 +19,10 @@ def instantiate(template: Pipeline, *, own: set[str]) -> list[Pipeline]:
         ``budget`` where it uses them.
     own : set of str
         Its inputs that belong to one algorithm; the others are shared by all.
+    names : sequence of str
+        Of the instances.
     """
-    return [_instance(template, own, algorithm) for algorithm in ALGORITHM_NAMES]
+    return [_instance(template, own, name) for name in names]
 
 
 def _instance(template: Pipeline, own: set[str], algorithm: str) -> Pipeline:

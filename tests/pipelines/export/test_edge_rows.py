@@ -8,7 +8,7 @@ from fraud_kedro.algorithms.model import FraudModel
 from fraud_kedro.algorithms.registry import get_algorithm
 from fraud_kedro.evaluation.calibration import IdentityCalibration
 from fraud_kedro.pipelines.export import edge_rows as module
-from fraud_kedro.pipelines.export.edge_rows import edge_rows, split_count
+from fraud_kedro.pipelines.export.edge_rows import edge_rows, split_counts
 from fraud_kedro.schema import ResolvedSchema
 
 SCHEMA = ResolvedSchema(
@@ -88,9 +88,9 @@ def test_too_many_splits_are_sampled(rows, monkeypatch):
     extremes = len(edge_rows(fitted("logistic_regression", rows), rows.features))
     monkeypatch.setattr(module, "MAX_PROBED_SPLITS", 50)
 
-    assert split_count(model) > 50
+    assert split_counts(model)[0] > 50
     assert len(edge_rows(model, rows.features)) == extremes + 3 * 50
 
 
 def test_a_model_without_trees_has_no_splits(rows):
-    assert split_count(fitted("logistic_regression", rows)) == 0
+    assert split_counts(fitted("logistic_regression", rows))[0] == 0

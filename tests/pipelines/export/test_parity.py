@@ -13,7 +13,7 @@ from fraud_kedro.algorithms.model import FraudModel, to_onnx
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, get_algorithm
 from fraud_kedro.errors import ParityError
 from fraud_kedro.evaluation.calibration import IdentityCalibration, PlattCalibration
-from fraud_kedro.pipelines.export.edge_rows import MAX_PROBED_SPLITS, edge_rows, split_count
+from fraud_kedro.pipelines.export.edge_rows import MAX_PROBED_SPLITS, edge_rows, split_counts
 from fraud_kedro.pipelines.export.parity import check_parity
 from fraud_kedro.schema import ResolvedSchema
 
@@ -64,7 +64,7 @@ def test_a_true_graph_passes_on_real_and_on_edge_rows(name, data):
     assert report.row_sets["test"].rows == 1500
     assert report.row_sets["edge"].rows == len(edges)
     assert report.max_difference <= 1e-6
-    assert report.splits == report.probed_splits == split_count(model)
+    assert report.splits == report.probed_splits == split_counts(model)[0]
     assert sum(part.differing_decisions for part in report.row_sets.values()) == 0
 
 
@@ -209,7 +209,7 @@ def test_an_empty_set_of_rows_passes(data):
 
 def test_no_more_splits_are_counted_as_probed_than_there_are_rows_for(data, monkeypatch):
     model = fitted("random_forest", data)
-    monkeypatch.setattr("fraud_kedro.pipelines.export.parity.MAX_PROBED_SPLITS", 100)
+    monkeypatch.setattr("fraud_kedro.pipelines.export.edge_rows.MAX_PROBED_SPLITS", 100)
 
     report = check_parity(model, serialised(model), {"test": data.features}, ())
 

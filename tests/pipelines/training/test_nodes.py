@@ -4,12 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from scipy.special import expit
 
 from fraud_kedro.algorithms.registry import get_algorithm
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.bootstrap import bootstrap_interval
-from fraud_kedro.evaluation.calibration import fit_calibration
+from fraud_kedro.evaluation.calibration_choice import choose_calibration
 from fraud_kedro.evaluation.metrics import ScoredRows, average_precision, figures, roc_auc
 from fraud_kedro.evaluation.thresholds import choose_thresholds
 from fraud_kedro.pipelines.model_input import labelled_matrix
@@ -61,15 +62,22 @@ def test_the_selection_model_is_fitted_on_the_training_part_alone(parts, candida
 def test_it_is_calibrated_on_the_validation_part(parts, candidate):
     held_out = labelled_matrix(parts.validation, parts.schema)
     log_odds = ALGORITHM.log_odds(candidate.selection_model.estimator, held_out.features)
-    expected = fit_calibration("platt", log_odds, held_out.labels, held_out.weights)
-    assert candidate.selection_model.calibration == expected
+    chosen = choose_calibration(
+        candidate.training.calibration, log_odds, held_out.labels, held_out.weights, 0
+    )
+    assert candidate.selection_model.calibration == chosen.calibration
 
 
 def test_validation_scores_are_its_probabilities_beside_the_rows(parts, candidate):
     scores = candidate.validation_scores
     assert scores.drop(SCORE).equals(parts.validation)
-    features = labelled_matrix(parts.validation, parts.schema).features
-    np.testing.assert_array_equal(scores[SCORE], candidate.selection_model.probability(features))
+    held_out = labelled_matrix(parts.validation, parts.schema)
+    margin = candidate.selection_model.margin(held_out.features)
+    chosen = choose_calibration(candidate.training.calibration, margin, held_out.labels, held_out.weights, 0)
+    # Cross-fitted: near to, but not the same as the final calibration's.
+    np.testing.assert_array_equal(scores[SCORE], expit(chosen.log_odds))
+    final = candidate.selection_model.log_odds(held_out.features)
+    assert 0 < np.abs(chosen.log_odds - final).max() < 2
 
 
 def test_thresholds_are_chosen_on_validation_scores(parts, candidate):
@@ -140,7 +148,7 @@ def test_weights_take_part_in_fit_calibration_and_figures(parts, candidate):
     # Five times as many frauds: that much higher is the mean probability.
     mean = np.average(scores[SCORE], weights=scores["weight"])
     assert mean == pytest.approx(np.average(scores["Class"], weights=scores["weight"]), rel=0.1)
-    judged = evaluate(model, scores, heavy[2], candidate.thresholds, candidate.best, candidate.training, 0)
+    judged = evaluate(model, scores, heavy[2], candidate.thresholds, candidate.training, 0)
     data = labelled_matrix(heavy[2], schema)
     expected = average_precision(ScoredRows(data.labels, model.probability(data.features), data.weights))
     assert judged.test["average_precision"].value == expected
@@ -171,7 +179,7 @@ def test_the_model_has_learnt_something(candidate):
 
 def test_a_calibration_that_does_not_exist_is_told(parts, candidate):
     training = candidate.training.model_copy(update={"calibration": "spline"})
-    with pytest.raises(TrainingError, match=r"'spline' is unknown.*none, platt"):
+    with pytest.raises(TrainingError, match=r"'spline' is unknown.*auto, none, platt"):
         fit_on_train(parts.train, parts.validation, parts.schema, candidate.best, training, 0)
 
 

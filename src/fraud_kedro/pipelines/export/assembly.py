@@ -12,6 +12,7 @@ import onnxruntime as ort
 import polars as pl
 from numpy.typing import NDArray
 
+from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.nodes import SCORE
@@ -87,7 +88,7 @@ def self_test(graph: bytes, test: pl.DataFrame, schema: ResolvedSchema, seed: in
 def package_versions(algorithm: str) -> dict[str, str]:
     """Versions of what made the model."""
     found = {name: version(name) for name in _RECORDED_PACKAGES}
-    if algorithm == "xgboost":
+    if algorithm in ("xgboost", ENSEMBLE):
         # The same library under two names: macOS has no wheel of the first.
         for name in ("xgboost-cpu", "xgboost"):
             with contextlib.suppress(PackageNotFoundError):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_kedro.algorithms.model import FraudModel, reduce_time
-from fraud_kedro.algorithms.registry import get_algorithm
+from fraud_kedro.algorithms.model import ScoringModel, reduce_time
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble
 
 # A forest grown on a large table has hundreds of thousands of splits; three rows are made for each.
@@ -21,22 +20,24 @@ _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 _EXTREMES = (0.0, -0.0, 1.0, _SMALLEST, -_SMALLEST, 1e30, -1e30, _LARGEST, -_LARGEST)
 
 
-def split_count(model: FraudModel) -> int:
-    """Count the splits of the model's trees; 0 for a model without trees."""
-    ensemble = get_algorithm(model.algorithm).trees(model.estimator)
-    return 0 if ensemble is None else sum(int((tree.feature >= 0).sum()) for tree in ensemble.trees)
+def split_counts(model: ScoringModel) -> tuple[int, int]:
+    """Count the splits of the model's trees, and those that `edge_rows` probes; 0 without trees."""
+    ensembles = _with_trees(model)
+    counts = [sum(int((tree.feature >= 0).sum()) for tree in ensemble.trees) for ensemble in ensembles]
+    return sum(counts), sum(min(count, MAX_PROBED_SPLITS // len(ensembles)) for count in counts)
 
 
-def edge_rows(model: FraudModel, base_rows: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
+def edge_rows(model: ScoringModel, base_rows: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
     """Make rows at every split of the model, and rows of extreme values.
 
     For each split a base row is moved into the region of its node, then its
     feature is set to the threshold and to the float32 below and above it. At
-    most `MAX_PROBED_SPLITS` splits are probed, drawn by `seed`.
+    most `MAX_PROBED_SPLITS` splits are probed, drawn by `seed`, the same number
+    for each member of an ensemble.
 
     Parameters
     ----------
-    model : FraudModel
+    model : ScoringModel
     base_rows : ndarray of shape (n_rows, n_features), float32
         Real rows, at least one.
 
@@ -47,12 +48,16 @@ def edge_rows(model: FraudModel, base_rows: NDArray[np.float32], *, seed: int = 
     """
     rng = np.random.default_rng(seed)
     base_rows = reduce_time(base_rows, model.schema)
-    ensemble = get_algorithm(model.algorithm).trees(model.estimator)
+    ensembles = _with_trees(model)
+    probed = MAX_PROBED_SPLITS // max(1, len(ensembles))
     parts = [_extreme_rows(base_rows)]
-    if ensemble is not None and ensemble.trees:
-        parts.append(_split_rows(ensemble, base_rows, rng))
+    parts += [_split_rows(ensemble, base_rows, probed, rng) for ensemble in ensembles]
     # Beyond the last finite number there is no neighbour to try.
     return np.nan_to_num(np.concatenate(parts), nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+
+
+def _with_trees(model: ScoringModel) -> list[TreeEnsemble]:
+    return [ensemble for ensemble in model.tree_ensembles() if ensemble.trees]
 
 
 def _extreme_rows(base_rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -68,13 +73,13 @@ def _extreme_rows(base_rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _split_rows(
-    ensemble: TreeEnsemble, base_rows: NDArray[np.float32], rng: np.random.Generator
+    ensemble: TreeEnsemble, base_rows: NDArray[np.float32], probed: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     sizes = [len(tree) for tree in ensemble.trees]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     splits = np.flatnonzero(np.concatenate([tree.feature for tree in ensemble.trees]) >= 0)
-    if len(splits) > MAX_PROBED_SPLITS:
-        splits = np.sort(rng.choice(splits, MAX_PROBED_SPLITS, replace=False))
+    if len(splits) > probed:
+        splits = np.sort(rng.choice(splits, probed, replace=False))
     owner = np.searchsorted(starts, splits, side="right") - 1
     rows = [
         _rows_at(tree, splits[owner == index] - starts[index], ensemble.inclusive, base_rows, rng)

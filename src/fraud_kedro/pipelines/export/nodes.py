@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import polars as pl
 
-from fraud_kedro.algorithms.model import FraudModel, to_onnx
+from fraud_kedro.algorithms.model import ScoringModel, to_onnx
 from fraud_kedro.champion.bundle import (
     Bundle,
     BundleMetadata,
@@ -48,13 +48,13 @@ from fraud_kedro.schema import ResolvedSchema
 logger = logging.getLogger(__name__)
 
 
-def convert(model: FraudModel, evaluation_model: FraudModel) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+def convert(model: ScoringModel, evaluation_model: ScoringModel) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Turn the model to serve and its evaluation twin into ONNX graphs."""
     return to_onnx(model), to_onnx(evaluation_model)
 
 
 def gate_parity(
-    model: FraudModel,
+    model: ScoringModel,
     graph: onnx.ModelProto,
     test: pl.DataFrame,
     thresholds: Thresholds,

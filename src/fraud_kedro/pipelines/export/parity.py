@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fraud_kedro.algorithms.graph import INPUT_NAME, OUTPUT_NAME
-from fraud_kedro.algorithms.model import FraudModel
-from fraud_kedro.algorithms.registry import get_algorithm
+from fraud_kedro.algorithms.model import ScoringModel
 from fraud_kedro.errors import ParityError
-from fraud_kedro.pipelines.export.edge_rows import MAX_PROBED_SPLITS, split_count
+from fraud_kedro.pipelines.export.edge_rows import split_counts
 
 _BATCH = 50_000
 # onnxruntime takes another way through a tree ensemble for a single row than for a batch.
@@ -66,7 +65,7 @@ class ParityReport(BaseModel):
 
 
 def check_parity(
-    model: FraudModel,
+    model: ScoringModel,
     graph: bytes,
     rows: Mapping[str, NDArray[np.float32]],
     thresholds: Sequence[float],
@@ -78,7 +77,7 @@ def check_parity(
 
     Parameters
     ----------
-    model : FraudModel
+    model : ScoringModel
     graph : bytes
         The serialised graph as it will be shipped.
     rows : mapping of str to ndarray of shape (n_rows, n_features), float32
@@ -119,12 +118,12 @@ def check_parity(
             max_difference=float(difference.max(initial=0.0)),
             differing_decisions=int(differing.sum()),
         )
-    splits = split_count(model)
+    splits, probed = split_counts(model)
     return ParityReport(
         algorithm=model.algorithm,
         tolerance=tolerance,
         splits=splits,
-        probed_splits=min(splits, MAX_PROBED_SPLITS),
+        probed_splits=probed,
         row_sets=row_sets,
     )
 
@@ -135,7 +134,7 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _in_batches(model: FraudModel, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+def _in_batches(model: ScoringModel, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     parts = [model.probability(matrix[start : start + _BATCH]) for start in range(0, len(matrix), _BATCH)]
     return np.concatenate([np.empty(0), *parts])
 
@@ -158,7 +157,7 @@ def _decisions(probability: NDArray[np.floating], thresholds: Sequence[float]) -
 
 @dataclass(frozen=True)
 class _Parting:
-    model: FraudModel
+    model: ScoringModel
     row_set: str
     matrix: NDArray[np.float32]
     native: NDArray[np.float64]
@@ -177,11 +176,11 @@ class _Parting:
         )
 
     def _nearest_split(self, row: int) -> str:
-        ensemble = get_algorithm(self.model.algorithm).trees(self.model.estimator)
-        if ensemble is None:
-            return ""
         candidates = []
-        for feature, points in ensemble.split_points().items():
+        split_points = [
+            points for trees in self.model.tree_ensembles() for points in trees.split_points().items()
+        ]
+        for feature, points in split_points:
             value = self.matrix[row, feature]
             distance = np.abs(points.astype(np.float64) - float(value))
             at = int(distance.argmin())

@@ -9,7 +9,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.algorithms.registry import CANDIDATE_NAMES
 from fraud_kedro.pipelines.export.nodes import (
     assemble_bundle,
     convert,
@@ -56,7 +56,7 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
-    exported = [f"{a}_{kind}" for a in ALGORITHM_NAMES for kind in ("bundle", "evaluation_graph")]
+    exported = [f"{a}_{kind}" for a in CANDIDATE_NAMES for kind in ("bundle", "evaluation_graph")]
     registry = Pipeline(
         [
             Node(
@@ -87,4 +87,4 @@ def create_pipeline() -> Pipeline:
         ]
     )
     trained = {"model", "evaluation_model", "thresholds", "validation_scores", "evaluation"}
-    return grouped([*instantiate(candidate, own=trained), registry], "export")
+    return grouped([*instantiate(candidate, own=trained, names=CANDIDATE_NAMES), registry], "export")

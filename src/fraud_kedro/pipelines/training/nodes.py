@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
+from scipy.special import logit
 
 from fraud_kedro.algorithms.base import LabelledMatrix
-from fraud_kedro.algorithms.model import FraudModel
-from fraud_kedro.algorithms.registry import get_algorithm
+from fraud_kedro.algorithms.model import EnsembleModel, FraudModel, ScoringModel, bounded_probability
+from fraud_kedro.algorithms.registry import ENSEMBLE, get_algorithm
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.evaluation.bootstrap import bootstrap_interval
-from fraud_kedro.evaluation.calibration import fit_calibration
+from fraud_kedro.evaluation.calibration_choice import ChosenCalibration, choose_calibration
 from fraud_kedro.evaluation.metrics import ScoredRows, average_precision, figures, roc_auc
 from fraud_kedro.evaluation.thresholds import choose_thresholds
 from fraud_kedro.pipelines.model_input import labelled_matrix
@@ -42,18 +46,18 @@ def fit_on_train(
     -------
     selection_model : FraudModel
     validation_scores : DataFrame
-        The validation part with its calibrated `probability`: held-out scores,
-        from which thresholds, the choice of a champion and the reference for
-        drift are made.
+        The validation part with its calibrated `probability`: of a model that has
+        not seen the rows, calibrated by a fit without the row. Thresholds, the
+        choice of a champion and the reference for drift are made from them.
     """
-    logger.info("%s: fitting on the training part", best_parameters.algorithm)
+    name = best_parameters.algorithm
+    logger.info("%s: fitting on the training part", name)
     estimator = _fit(labelled_matrix(train, resolved_schema), best_parameters, training, seed)
     held_out = labelled_matrix(validation, resolved_schema)
-    log_odds = get_algorithm(best_parameters.algorithm).log_odds(estimator, held_out.features)
-    calibration = fit_calibration(training.calibration, log_odds, held_out.labels, held_out.weights)
-    model = FraudModel(best_parameters.algorithm, estimator, calibration, resolved_schema)
-    scores = model.probability(held_out.features)
-    return model, validation.with_columns(pl.Series(SCORE, scores))
+    log_odds = get_algorithm(name).log_odds(estimator, held_out.features)
+    chosen = _calibrate(name, log_odds, held_out, training, seed)
+    model = FraudModel(name, estimator, chosen.calibration, resolved_schema, best_parameters.parameters)
+    return model, _with_scores(validation, chosen.log_odds)
 
 
 def select_thresholds(
@@ -84,14 +88,12 @@ def refit(
     model : FraudModel
         The one to serve; the same unless ``training.refit`` is ``all``.
     """
-    schema, calibration = selection_model.schema, selection_model.calibration
+    schema = selection_model.schema
 
     def fitted_on(*frames: pl.DataFrame) -> FraudModel:
         logger.info("%s: fitting on %s rows", best_parameters.algorithm, f"{sum(map(len, frames)):,}")
-        data = labelled_matrix(pl.concat(frames), schema)
-        return FraudModel(
-            best_parameters.algorithm, _fit(data, best_parameters, training, seed), calibration, schema
-        )
+        estimator = _fit(labelled_matrix(pl.concat(frames), schema), best_parameters, training, seed)
+        return replace(selection_model, estimator=estimator)
 
     if training.refit == "train":
         return selection_model, selection_model
@@ -101,12 +103,42 @@ def refit(
     return evaluation_model, fitted_on(train, validation, test)
 
 
+def combine(
+    training: TrainingOptions,
+    resolved_schema: ResolvedSchema,
+    seed: int,
+    *candidates: FraudModel | pl.DataFrame,
+) -> tuple[EnsembleModel, EnsembleModel, pl.DataFrame]:
+    """Make the ensemble of the candidates.
+
+    Parameters
+    ----------
+    training : TrainingOptions
+    resolved_schema : ResolvedSchema
+    seed : int
+    *candidates : FraudModel, FraudModel and DataFrame, in turn
+        Each member's evaluation model, model and validation scores.
+
+    Returns
+    -------
+    evaluation_model, model : EnsembleModel
+    validation_scores : DataFrame
+        As `fit_on_train` makes them.
+    """
+    models = [item for item in candidates if isinstance(item, FraudModel)]
+    scores = [item for item in candidates if isinstance(item, pl.DataFrame)]
+    held_out = labelled_matrix(scores[0], resolved_schema)
+    mean = np.mean([logit(frame[SCORE].to_numpy()) for frame in scores], axis=0)
+    chosen = _calibrate(ENSEMBLE, mean, held_out, training, seed)
+    evaluation_model, model = (EnsembleModel(tuple(models[first::2]), chosen.calibration) for first in (0, 1))
+    return evaluation_model, model, _with_scores(scores[0], chosen.log_odds)
+
+
 def evaluate(
-    evaluation_model: FraudModel,
+    evaluation_model: ScoringModel,
     validation_scores: pl.DataFrame,
     test: pl.DataFrame,
     thresholds: Thresholds,
-    best_parameters: BestParameters,
     training: TrainingOptions,
     seed: int,
 ) -> Evaluation:
@@ -120,8 +152,8 @@ def evaluate(
         test_figures[name] = Metric(value=test_figures[name].value, low=low, high=high)
     held_out = figures(_scored(validation_scores, schema), thresholds.flag)
     return Evaluation(
-        algorithm=best_parameters.algorithm,
-        parameters=best_parameters.parameters,
+        algorithm=evaluation_model.algorithm,
+        parameters=dict(evaluation_model.parameters),
         thresholds=thresholds,
         validation={name: Metric(value=value) for name, value in held_out.items()},
         test=test_figures,
@@ -157,6 +189,19 @@ def compare(tuning: TuningOptions, *evaluations: Evaluation) -> tuple[Comparison
 
 def _fit(data: LabelledMatrix, best: BestParameters, training: TrainingOptions, seed: int) -> object:
     return get_algorithm(best.algorithm).fit(data, best.parameters, seed=seed, n_jobs=training.n_jobs)
+
+
+def _calibrate(
+    name: str, log_odds: NDArray[np.float64], held_out: LabelledMatrix, training: TrainingOptions, seed: int
+) -> ChosenCalibration:
+    chosen = choose_calibration(training.calibration, log_odds, held_out.labels, held_out.weights, seed)
+    losses = ", ".join(f"{method} {loss:.5f}" for method, loss in chosen.log_losses.items())
+    logger.info("%s: calibration %s (log loss: %s)", name, chosen.calibration.method, losses)
+    return chosen
+
+
+def _with_scores(frame: pl.DataFrame, log_odds: NDArray[np.float64]) -> pl.DataFrame:
+    return frame.with_columns(pl.Series(SCORE, bounded_probability(log_odds)))
 
 
 def _scored(frame: pl.DataFrame, schema: ResolvedSchema) -> ScoredRows:

@@ -20,7 +20,7 @@ class TrainingOptions(Options):
         The rows of the final fit. Whatever it is, the figures on test rows come
         from a fit without them.
     calibration : str
-        A method that `fraud_kedro.evaluation.calibration` knows.
+        A method that `fraud_kedro.evaluation.calibration_fit` knows, or ``auto``.
     thresholds : ThresholdPolicy
     bootstrap_repetitions : int
         For the 95 % intervals on test rows.
@@ -29,7 +29,7 @@ class TrainingOptions(Options):
     """
 
     refit: Literal["train", "train_validation", "all"] = "train_validation"
-    calibration: str = "platt"
+    calibration: str = "auto"
     thresholds: ThresholdPolicy
     bootstrap_repetitions: int = Field(default=200, ge=10)
     n_jobs: int = Field(default=2, ge=1)

@@ -1,16 +1,17 @@
-"""The candidates are fitted and judged by one pipeline, instantiated per algorithm, then compared.
+"""The candidates are fitted by one pipeline, combined, judged by another, then compared.
 
 ::
 
-    train ──► fit_on_train ──► select_thresholds ──► evaluate ──► compare
-                   └────────► refit ──────────────────┘
+    train ──► fit_on_train ──► refit ──┬──► combine ──┬──► select_thresholds ──► evaluate ──► compare
+              (per algorithm)          └──────────────┘    (per candidate)
 """
 
 from kedro.pipeline import Node, Pipeline
 
-from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, CANDIDATE_NAMES, ENSEMBLE
 from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.training.nodes import (
+    combine,
     compare,
     evaluate,
     fit_on_train,
@@ -20,8 +21,8 @@ from fraud_kedro.pipelines.training.nodes import (
 
 
 def create_pipeline() -> Pipeline:
-    """Wire fit, thresholds, refit and evaluation of every algorithm, and the comparison."""
-    candidate = Pipeline(
+    """Wire fit, ensemble, thresholds and evaluation of every candidate, and the comparison."""
+    fit = Pipeline(
         [
             Node(
                 fit_on_train,
@@ -37,12 +38,6 @@ def create_pipeline() -> Pipeline:
                 name="fit_on_train",
             ),
             Node(
-                select_thresholds,
-                inputs=["validation_scores", "resolved_schema", "params:training"],
-                outputs="thresholds",
-                name="select_thresholds",
-            ),
-            Node(
                 refit,
                 inputs=[
                     "train",
@@ -56,6 +51,38 @@ def create_pipeline() -> Pipeline:
                 outputs=["evaluation_model", "model"],
                 name="refit",
             ),
+        ]
+    )
+    members = [
+        f"{name}_{kind}"
+        for name in ALGORITHM_NAMES
+        for kind in ("evaluation_model", "model", "validation_scores")
+    ]
+    ensemble = Pipeline(
+        [
+            Node(
+                combine,
+                inputs=["params:training", "resolved_schema", "params:seed", *members],
+                outputs=[
+                    f"{ENSEMBLE}_evaluation_model",
+                    f"{ENSEMBLE}_model",
+                    f"{ENSEMBLE}_validation_scores",
+                ],
+                name="combine",
+            )
+        ],
+        namespace=ENSEMBLE,
+        prefix_datasets_with_namespace=False,
+        tags=ENSEMBLE,
+    )
+    judge = Pipeline(
+        [
+            Node(
+                select_thresholds,
+                inputs=["validation_scores", "resolved_schema", "params:training"],
+                outputs="thresholds",
+                name="select_thresholds",
+            ),
             Node(
                 evaluate,
                 inputs=[
@@ -63,7 +90,6 @@ def create_pipeline() -> Pipeline:
                     "validation_scores",
                     "test",
                     "thresholds",
-                    "best_parameters",
                     "params:training",
                     "params:seed",
                 ],
@@ -76,10 +102,11 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 compare,
-                inputs=["params:tuning", *(f"{algorithm}_evaluation" for algorithm in ALGORITHM_NAMES)],
+                inputs=["params:tuning", *(f"{name}_evaluation" for name in CANDIDATE_NAMES)],
                 outputs=["comparison", "comparison_table"],
                 name="compare",
             )
         ]
     )
-    return grouped([*instantiate(candidate, own={"best_parameters"}), comparison], "training")
+    judged = instantiate(judge, own={"evaluation_model", "validation_scores"}, names=CANDIDATE_NAMES)
+    return grouped([*instantiate(fit, own={"best_parameters"}), ensemble, *judged, comparison], "training")
