@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,12 +15,18 @@ from fraud_kedro.algorithms.base import LabelledMatrix
 from fraud_kedro.algorithms.model import (
     PROBABILITY_CEILING,
     PROBABILITY_FLOOR,
+    EnsembleModel,
     FraudModel,
     reduce_time,
     to_onnx,
 )
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, get_algorithm
-from fraud_kedro.evaluation.calibration import IdentityCalibration, PlattCalibration
+from fraud_kedro.evaluation.calibration import (
+    BetaCalibration,
+    IdentityCalibration,
+    IsotonicCalibration,
+    PlattCalibration,
+)
 from fraud_kedro.schema import ResolvedSchema
 
 QUICK = {
@@ -211,3 +218,54 @@ def test_graph_and_native_model_agree_whatever_the_table(name, seed, decimals, s
     difference = model.probability(features) - graph_probability(model, features)
 
     assert np.abs(difference).max() <= 2e-6
+
+
+CALIBRATIONS = st.one_of(
+    st.just(IdentityCalibration()),
+    st.builds(PlattCalibration, slope=st.floats(0.1, 3.0), intercept=st.floats(-8.0, 3.0)),
+    st.builds(
+        BetaCalibration,
+        lower_slope=st.floats(0.1, 3.0),
+        upper_slope=st.floats(0.1, 3.0),
+        intercept=st.floats(-8.0, 3.0),
+    ),
+    st.integers(0, 10_000).map(lambda seed: bent_line(np.random.default_rng(seed))),
+)
+
+
+def bent_line(rng):
+    """As the fit makes them: knots at least a quarter apart, no piece steeper than 5."""
+    steps = rng.uniform(0.25, 3.0, rng.integers(1, 12))
+    knots = np.cumsum(np.concatenate([[-8.0], steps]))
+    values = np.cumsum(np.concatenate([[-9.0], steps * rng.uniform(0.02, 5.0, len(steps))]))
+    return IsotonicCalibration(log_odds=tuple(knots), calibrated=tuple(values))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calibration=CALIBRATIONS)
+def test_every_calibration_is_the_same_in_the_graph(models, held_out, calibration):
+    model = replace(models["lightgbm"], calibration=calibration)
+
+    difference = model.probability(held_out.features) - graph_probability(model, held_out.features)
+
+    assert np.abs(difference).max() <= 5e-6
+
+
+def test_an_ensemble_is_the_mean_of_calibrated_log_odds_in_one_graph(models, held_out):
+    ensemble = EnsembleModel(tuple(models.values()), PlattCalibration(slope=1.3, intercept=0.2))
+    mean = np.mean([model.log_odds(held_out.features) for model in models.values()], axis=0)
+
+    np.testing.assert_allclose(ensemble.log_odds(held_out.features), 1.3 * mean + 0.2, rtol=1e-12)
+    difference = ensemble.probability(held_out.features) - graph_probability(ensemble, held_out.features)
+    assert np.abs(difference).max() <= 1e-6
+    assert ensemble.algorithm == "ensemble"
+    assert set(ensemble.parameters) == set(models)
+    assert len(ensemble.tree_ensembles()) == 3
+
+
+def test_an_ensemble_of_one_scores_as_its_member(models, held_out):
+    member = models["xgboost"]
+    ensemble = EnsembleModel((member,), IdentityCalibration())
+    np.testing.assert_array_equal(
+        graph_probability(ensemble, held_out.features), graph_probability(member, held_out.features)
+    )

@@ -5,11 +5,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.calibration import _sigmoid_calibration
 
 from fraud_kedro.errors import TrainingError
-from fraud_kedro.evaluation.calibration import Calibration, IdentityCalibration, PlattCalibration
+from fraud_kedro.evaluation.calibration import (
+    BetaCalibration,
+    Calibration,
+    IdentityCalibration,
+    IsotonicCalibration,
+    PlattCalibration,
+)
 from fraud_kedro.evaluation.calibration_fit import CALIBRATION_METHODS, fit_calibration
 
 
@@ -99,7 +105,15 @@ def test_a_slope_that_turns_the_ranking_is_refused(value):
         PlattCalibration(slope=value, intercept=0.0)
 
 
-@pytest.mark.parametrize("calibration", [IdentityCalibration(), PlattCalibration(slope=0.4, intercept=-3.25)])
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        IdentityCalibration(),
+        PlattCalibration(slope=0.4, intercept=-3.25),
+        BetaCalibration(lower_slope=0.4, upper_slope=1.5, intercept=-3.25),
+        IsotonicCalibration(log_odds=(-1.0, 2.5), calibrated=(-3.0, 0.5)),
+    ],
+)
 def test_coefficients_survive_json(calibration):
     adapter = TypeAdapter(Calibration)
 
@@ -149,3 +163,60 @@ def test_weights_that_sum_to_one_calibrate_as_equal_weights_do():
     equal = fit_calibration("platt", log_odds, labels, ones)
     assert line.slope == pytest.approx(equal.slope, rel=1e-6)
     assert line.intercept == pytest.approx(equal.intercept, rel=1e-6)
+
+
+def test_beta_finds_the_slopes_that_made_the_labels():
+    rng = np.random.default_rng(12)
+    log_odds = rng.normal(scale=3, size=300_000)
+    truth = BetaCalibration(lower_slope=0.4, upper_slope=1.6, intercept=-1.0)
+    labels = (rng.random(len(log_odds)) < expit(truth.apply(log_odds))).astype(np.int8)
+
+    found = fit_calibration("beta", log_odds, labels, np.ones(len(log_odds)))
+
+    assert found.lower_slope == pytest.approx(0.4, abs=0.03)
+    assert found.upper_slope == pytest.approx(1.6, abs=0.08)
+    assert found.intercept == pytest.approx(-1.0, abs=0.08)
+
+
+def test_beta_is_the_published_formula():
+    p = np.array([1e-6, 0.1, 0.5, 0.999])
+    found = BetaCalibration(lower_slope=0.4, upper_slope=1.6, intercept=-1.0).apply(logit(p))
+    # Kull, Silva Filho, Flach (2017), equation 2, on the log-odds.
+    np.testing.assert_allclose(found, 0.4 * np.log(p) - 1.6 * np.log(1 - p) - 1.0, rtol=1e-9)
+
+
+def test_isotonic_follows_a_bend_that_a_line_cannot():
+    rng = np.random.default_rng(13)
+    log_odds = rng.uniform(-6, 6, 400_000)
+    truth = np.interp(log_odds, [-6, 0, 1, 6], [-5, -4, 0, 1])
+    labels = (rng.random(len(log_odds)) < expit(truth)).astype(np.int8)
+
+    found = fit_calibration("isotonic", log_odds, labels, np.ones(len(log_odds)))
+
+    error = np.abs(expit(found.apply(log_odds)) - expit(truth))
+    assert error.max() < 0.06
+    assert error.mean() < 0.01
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(20, 400),
+    decimals=st.integers(0, 6),
+    method=st.sampled_from(["beta", "isotonic"]),
+)
+def test_every_method_keeps_the_ranking_and_no_two_scores_tie(seed, size, decimals, method):
+    log_odds, labels, weights = drawn(size, seed)
+    log_odds = np.round(log_odds, decimals)
+    assume(0 < labels.sum() < size and log_odds.std() > 0)
+
+    calibrated = fit_calibration(method, log_odds, labels, weights).apply(np.unique(log_odds))
+
+    assert (np.diff(calibrated) > 0).all()
+
+
+def test_knots_that_do_not_increase_are_refused():
+    with pytest.raises(ValidationError, match="do not increase"):
+        IsotonicCalibration(log_odds=(0.0, 1.0), calibrated=(1.0, 1.0))
+    with pytest.raises(ValidationError, match="two coordinates"):
+        IsotonicCalibration(log_odds=(0.0, 1.0), calibrated=(1.0,))

@@ -59,7 +59,11 @@ def fit_calibration(
         raise TrainingError(
             f"Calibration method {method!r} is unknown. It should be one of: {', '.join(_METHODS)}."
         )
-    return _METHODS[method](np.asarray(log_odds, dtype=np.float64), labels == 1, weights)
+    # Rows of weight 0 would still shift centres and spreads.
+    counted = weights > 0
+    return _METHODS[method](
+        np.asarray(log_odds, dtype=np.float64)[counted], labels[counted] == 1, weights[counted]
+    )
 
 
 def _fit_identity(log_odds: Floats, fraud: NDArray[np.bool_], weights: Floats) -> Calibration:
