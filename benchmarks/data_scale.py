@@ -97,6 +97,7 @@ def run(command: list[str], folder: Path, limit_gibibytes: float, **environment:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
+            process.wait()
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     # Kibibytes on Linux, bytes on macOS.
@@ -124,17 +125,17 @@ def failure(ended: Ended, limit_gibibytes: float) -> str | None:
 
 def measure_pipeline(table: Path, folder: Path, limit_gibibytes: float) -> dict[str, Any]:
     """Run the command on a folder of Parquet parts, below a root of its own."""
-    import yaml
+    from omegaconf import OmegaConf
 
     # The project's own configuration but for the table's place.
     conf = shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     catalog_file = conf / "creditcard" / "catalog.yml"
-    catalog = yaml.safe_load(catalog_file.read_text(encoding="utf-8"))
-    catalog["raw_transactions"]["filepath"] = str(table)
-    catalog_file.write_text(yaml.safe_dump(catalog), encoding="utf-8")
+    catalog = OmegaConf.load(catalog_file)
+    catalog.raw_transactions.filepath = str(table)
+    OmegaConf.save(catalog, catalog_file)
 
     log, log_conf = folder / "run.log", folder / "logging.yml"
-    log_conf.write_text(yaml.safe_dump(_logging(log)), encoding="utf-8")
+    log_conf.write_text(json.dumps(_logging(log)), encoding="utf-8")
     command = [sys.executable, "-m", "kedro", "run", "--pipeline=data_processing", "--env=creditcard"]
     ended = run(
         [*command, f"--conf-source={conf}"],
