@@ -16,7 +16,7 @@ GiB of addresses: too large a table is a result and does no harm. Both must drop
 the same number of duplicates and come to parts of the same sizes.
 
 The promise: 100 times the rows in at most 12 GiB and 120 times the time. If it is
-broken, the exit code is 1.
+broken, or a program fails for another reason, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ _BYTES_PER_ROW, _TABLES_WRITTEN, _RESERVE = 220, 2, GIBIBYTE
 # Below so many rows a run is short enough for others on the machine to blur it.
 _SHORT = 1_000_000
 _SEED = 1
+_WANT_OF_MEMORY = ("out of memory", "killed")
 # As Python and Arrow, C++, Rust and the loader say it.
 _OUT_OF_MEMORY = re.compile(
     r"MemoryError|malloc|bad_alloc|memory allocation of \d+ bytes failed"
@@ -353,6 +354,14 @@ def require_room(sizes: list[float], tables: Path | None, scratch: Path) -> None
             )
 
 
+def defects(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Failures that are no result: any of the pipeline, and what is not for want of memory."""
+    failed = [one for one in results if "failure" in one]
+    return [
+        one for one in failed if one["program"] == PIPELINE or not one["failure"].startswith(_WANT_OF_MEMORY)
+    ]
+
+
 def promises(results: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Whether the promise is kept; None unless both of its sizes were run."""
     by_size = {one["size"]: one for one in results if one["program"] == PIPELINE}
@@ -483,8 +492,8 @@ def main() -> None:
     chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if promise is not None:
         print(f"\n{_verdict(promise)}")
-        if not promise["kept"]:
-            raise SystemExit(1)
+    if defects(results) or (promise is not None and not promise["kept"]):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,14 @@ def test_no_promise_is_judged_without_both_sizes(data_scale: ModuleType) -> None
     assert data_scale.promises([_figures(1), _figures(10)]) is None
 
 
+def test_only_pandas_may_fail_and_only_for_want_of_memory(data_scale: ModuleType) -> None:
+    pipeline = _figures(10, failure="out of memory at 16 GiB")
+    too_large = {**pipeline, "program": "baseline: pandas"}
+    wrong = {**too_large, "failure": "ended with code 1: V3 has values that are not finite"}
+    assert data_scale.defects([_figures(1), too_large]) == []
+    assert data_scale.defects([_figures(1), pipeline, wrong]) == [pipeline, wrong]
+
+
 def test_programs_that_disagree_are_an_error(data_scale: ModuleType) -> None:
     rows = {"train": 170_000, "validation": 57_000, "test": 56_726}
     one = _figures(1, duplicates=1_081, parts=rows)
