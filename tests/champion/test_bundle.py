@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -198,7 +200,7 @@ class _Interrupted(BaseException):
     """A stop that nothing in the code may take for an error of its own."""
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(6))
 def test_a_write_that_stops_at_a_file_leaves_the_bundle_before(bundle, tmp_path, monkeypatch, step):
     calls = iter(range(100))
 
@@ -324,3 +326,36 @@ def test_a_reader_beside_a_writer_always_finds_a_whole_bundle(make_bundle, tmp_p
         writer.kill()
         writer.communicate()
     assert len(seen) > 5
+
+
+def test_two_writers_at_once_both_come_through(make_bundle, tmp_path):
+    first, second = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", intercept=-2.0)
+    place = tmp_path / "champion"
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(rewrite, draft, place) for draft in [first, second] * 15]
+        for write in writes:
+            write.result()
+    assert read_bundle(place).model in {first.model, second.model}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "b", "champion"}
+
+
+def test_a_full_disk_is_told_and_leaves_the_bundle_before(bundle, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BundleError, match=r"champion cannot be written: No space left on device\. What was"):
+        rewrite(bundle, tmp_path / "champion")
+    assert read_bundle(tmp_path / "champion") == bundle
+    assert [p.name for p in tmp_path.iterdir()] == ["champion"]
+
+
+def test_what_a_killed_writer_left_is_taken_away_once_it_is_old(bundle, tmp_path):
+    old, young = tmp_path / ".champion.old", tmp_path / ".champion.young"
+    for staging in (old, young):
+        staging.mkdir()
+        (staging / MODEL_FILE).write_bytes(b"half")
+    os.utime(old, (0, 0))
+    rewrite(bundle, tmp_path / "champion")
+    assert not old.exists()
+    assert young.exists()

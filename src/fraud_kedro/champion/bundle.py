@@ -8,10 +8,12 @@ after it was written does not load.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +31,9 @@ METADATA_FILE = "metadata.json"
 REFERENCE_FILE = "reference.parquet"
 CARD_FILE = "model_card.md"
 REGISTRATION_FILE = "registration.json"
+
+_ABANDONED_SECONDS = 3600.0
+_SWAP_ATTEMPTS = 20
 
 _PAYLOAD = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)
 
@@ -189,8 +194,13 @@ def write_bundle(
     -------
     Bundle
         The bundle as read back from its place.
+
+    Raises
+    ------
+    BundleError
+        If the files cannot be written, on a full disk for example, or do not read
+        back as they were written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     payload = {MODEL_FILE: model, REFERENCE_FILE: reference, CARD_FILE: card.encode()}
     files = {
@@ -202,18 +212,45 @@ def write_bundle(
     payload[METADATA_FILE] = sealed.model_dump_json(by_alias=True, indent=2).encode()
     if registration is not None:
         payload[REGISTRATION_FILE] = registration.model_dump_json().encode()
-    staging.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        staging.mkdir()
         for name, content in payload.items():
             with (staging / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        _sync_folder(staging)
         _read(staging)
         _swap(staging, folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise BundleError(
+            f"The bundle at {folder} cannot be written: {error.strerror}. What was there before is unchanged."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return read_bundle(folder)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Take away what writers that were killed have left; one at work is younger."""
+    for staging in folder.parent.glob(f".{folder.name}.*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - staging.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new names last over a power cut, where the platform can open a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -299,8 +336,17 @@ def _previous(folder: Path) -> Path:
 
 def _swap(staging: Path, folder: Path) -> None:
     previous = _previous(folder)
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    staging.rename(folder)
+    for attempt in range(_SWAP_ATTEMPTS):
+        try:
+            if folder.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+                folder.rename(previous)
+            staging.rename(folder)
+        except OSError:
+            # Another writer may have come in between the two renames.
+            if attempt + 1 == _SWAP_ATTEMPTS or not staging.exists():
+                raise
+            time.sleep(0.01)
+        else:
+            break
     shutil.rmtree(previous, ignore_errors=True)

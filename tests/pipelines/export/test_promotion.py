@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -40,13 +42,14 @@ def contender(base, version, quality=3.0, **changes):
     return Contender(version, metadata(base, **changes), given)
 
 
-def judge(candidate, reigning, **options):
+def judge(candidate, reigning, latency_ms=0.05, **options):
     return decide(
         candidate,
         reigning,
         LABELS,
         WEIGHTS,
         objective="average_precision",
+        latency_ms=latency_ms,
         options=PromotionOptions(repetitions=50, **options),
         seed=0,
     )
@@ -206,6 +209,7 @@ def test_weights_count_in_the_comparison(base):
         LABELS,
         weights,
         objective="average_precision",
+        latency_ms=latency_ms,
         options=PromotionOptions(repetitions=20),
         seed=0,
     )
@@ -250,3 +254,27 @@ def test_times_of_another_table_say_nothing(base):
 def test_a_record_without_parts_says_nothing(base):
     reigning = metadata(base, test_fingerprint="old", parts={})
     assert not has_not_seen(reigning, metadata(base, test_fingerprint="new", test_time_from=1000))
+
+
+def test_a_slow_candidate_is_rejected_even_as_the_first(base):
+    found = judge(contender(base, 1), None, latency_ms=7.5)
+    assert (found.outcome, found.latency_ms) == ("rejected", 7.5)
+    assert "one row takes 7.50 ms, more than promotion.max_latency_ms (5.0)" in found.reason
+    assert judge(contender(base, 1), None, latency_ms=7.5, max_latency_ms=10).outcome == "promoted"
+
+
+def test_a_candidate_that_flags_many_more_legitimate_transactions_is_rejected(base):
+    quiet = base.thresholds.model_copy(update={"flag": 0.9, "decline": 0.95})
+    loud = base.thresholds.model_copy(update={"flag": 0.05, "decline": 0.95})
+    reigning, candidate = contender(base, 1), contender(base, 2, quality=5.0)
+    reigning = replace(reigning, metadata=reigning.metadata.model_copy(update={"thresholds": quiet}))
+    candidate = replace(candidate, metadata=candidate.metadata.model_copy(update={"thresholds": loud}))
+
+    found = judge(candidate, reigning)
+
+    assert found.outcome == "rejected"
+    assert "promotion.max_false_positive_rise (0.005)" in found.reason
+    legitimate = LABELS == 0
+    assert found.false_positive_rate == pytest.approx((candidate.scores[legitimate] >= 0.05).mean())
+    assert found.reigning_false_positive_rate == 0
+    assert judge(candidate, reigning, max_false_positive_rise=1.0).outcome == "promoted"

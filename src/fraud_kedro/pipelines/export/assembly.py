@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
@@ -42,6 +43,21 @@ def graph_scores(graph: bytes, features: NDArray[np.float32]) -> NDArray[np.floa
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (scores,) = session.run(["probability"], {session.get_inputs()[0].name: features})
     return np.asarray(scores, dtype=np.float32)
+
+
+def single_row_latency_ms(graph: bytes, features: NDArray[np.float32], rows: int = 200) -> float:
+    """Median time of scoring one row, as the service does it: one thread, one row a call."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    seconds = []
+    for start in range(rows):
+        row = features[[start % len(features)]]
+        began = perf_counter()
+        session.run(["probability"], {name: row})
+        seconds.append(perf_counter() - began)
+    return 1000 * float(np.median(seconds))
 
 
 def reference_parquet(validation_scores: pl.DataFrame, schema: ResolvedSchema, rows: int, seed: int) -> bytes:

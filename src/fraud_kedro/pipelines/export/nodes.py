@@ -28,6 +28,7 @@ from fraud_kedro.pipelines.export.assembly import (
     reference_parquet,
     score_histogram,
     self_test,
+    single_row_latency_ms,
 )
 from fraud_kedro.pipelines.export.edge_rows import edge_rows
 from fraud_kedro.pipelines.export.model_card import model_card
@@ -156,7 +157,8 @@ def promote(
     registry = current_registry()
     data = labelled_matrix(test, resolved_schema)
     version = registrations.versions[comparison.champion]
-    metadata = _metadata(registry, version)
+    bundle = _bundle(registry, version)
+    metadata = bundle.metadata
 
     def scores(number: int) -> np.ndarray:
         return graph_scores(evaluation_graph_of(registry, number), data.features)
@@ -165,7 +167,7 @@ def promote(
     reigning = None
     # A forced promotion must not hang on a champion that cannot be read any more.
     if found is not None and not export.promotion.force:
-        reigning_metadata = _metadata(registry, found.version)
+        reigning_metadata = _bundle(registry, found.version).metadata
         comparable = metadata.schema_.hash == reigning_metadata.schema_.hash and has_not_seen(
             reigning_metadata, metadata
         )
@@ -176,6 +178,7 @@ def promote(
         data.labels,
         data.weights,
         objective=comparison.objective,
+        latency_ms=single_row_latency_ms(bundle.model, data.features),
         options=export.promotion,
         seed=seed,
     )
@@ -198,6 +201,7 @@ def publish_champion(promotion: Promotion) -> BundleDraft | KeepBundle:
     return champion_draft(registry) if registry.find("champion") else KeepBundle()
 
 
-def _metadata(registry: Registry, version: int) -> BundleMetadata:
+def _bundle(registry: Registry, version: int) -> Bundle:
+    """A version's bundle in memory; its folder is gone."""
     with tempfile.TemporaryDirectory() as folder:
-        return registry.download(registry.version(version), Path(folder) / "bundle").metadata
+        return registry.download(registry.version(version), Path(folder) / "bundle")

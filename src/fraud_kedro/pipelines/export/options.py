@@ -21,6 +21,11 @@ class PromotionOptions(Options):
         How far below zero the lower end of the paired difference's interval may lie.
     max_calibration_error : float
         Hard limit on the expected calibration error on test rows.
+    max_latency_ms : float
+        Hard limit on the median time of one row in onnxruntime, on one thread.
+    max_false_positive_rise : float
+        Hard limit on how much larger than the reigning champion's its share of
+        flagged legitimate transactions may be, each at its own threshold.
     repetitions : int
         Of the paired bootstrap.
     force : bool
@@ -32,6 +37,8 @@ class PromotionOptions(Options):
     mode: Literal["auto", "manual"] = "auto"
     margin: float = Field(default=0.02, ge=0)
     max_calibration_error: float = Field(default=0.01, gt=0)
+    max_latency_ms: float = Field(default=5.0, gt=0)
+    max_false_positive_rise: float = Field(default=0.005, ge=0)
     repetitions: int = Field(default=200, ge=10)
     force: bool = False
     why: str = ""
@@ -78,6 +85,10 @@ class Promotion(Options):
     difference : Metric or None
         Candidate minus reigning champion on the same test rows, with its paired
         interval; None where the two were not compared.
+    latency_ms : float or None
+        Median time of one row.
+    false_positive_rate, reigning_false_positive_rate : float or None
+        Weighted share of the legitimate test rows that each side flags.
     """
 
     outcome: Literal["promoted", "challenger", "rejected"]
@@ -86,3 +97,6 @@ class Promotion(Options):
     reigning_version: int | None
     reason: str
     difference: Metric | None = None
+    latency_ms: float | None = None
+    false_positive_rate: float | None = None
+    reigning_false_positive_rate: float | None = None

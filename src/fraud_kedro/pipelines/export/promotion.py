@@ -30,6 +30,14 @@ class Contender:
     metadata: BundleMetadata
     scores: NDArray[np.float32] | None = None
 
+    def false_positive_rate(self, labels: NDArray[np.int8], weights: NDArray[np.float64]) -> float | None:
+        """Weighted share of legitimate rows from its flag threshold on; None without scores or such rows."""
+        legitimate = np.where(labels == 0, weights, 0.0)
+        if self.scores is None or legitimate.sum() == 0:
+            return None
+        flagged = self.scores >= np.float32(self.metadata.thresholds.flag)
+        return float(legitimate[flagged].sum() / legitimate.sum())
+
 
 def decide(
     candidate: Contender,
@@ -38,6 +46,7 @@ def decide(
     weights: NDArray[np.float64],
     *,
     objective: str,
+    latency_ms: float,
     options: PromotionOptions,
     seed: int,
 ) -> Promotion:
@@ -51,10 +60,14 @@ def decide(
         Of the test rows.
     objective : str
         The selection metric.
+    latency_ms : float
+        Median time of one row of the candidate's graph.
     options : PromotionOptions
     seed : int
         Of the bootstrap.
     """
+    rate = candidate.false_positive_rate(labels, weights)
+    reigning_rate = reigning.false_positive_rate(labels, weights) if reigning else None
 
     def outcome(kind: str, reason: str, difference: Metric | None = None) -> Promotion:
         return Promotion(
@@ -64,6 +77,9 @@ def decide(
             reigning_version=reigning.version if reigning else None,
             reason=reason,
             difference=difference,
+            latency_ms=latency_ms,
+            false_positive_rate=rate,
+            reigning_false_positive_rate=reigning_rate,
         )
 
     if options.force:
@@ -74,6 +90,11 @@ def decide(
             "rejected",
             f"calibration error {error:.4f} is above promotion.max_calibration_error "
             f"({options.max_calibration_error})",
+        )
+    if latency_ms > options.max_latency_ms:
+        return outcome(
+            "rejected",
+            f"one row takes {latency_ms:.2f} ms, more than promotion.max_latency_ms ({options.max_latency_ms})",
         )
     if options.mode == "manual":
         return outcome("challenger", "promotion.mode is manual: waits for `kedro champion approve`")
@@ -89,6 +110,16 @@ def decide(
             "challenger",
             "the reigning champion may have been trained on the candidate's test rows, so the two cannot be "
             "compared: promote it with promotion.force and promotion.why",
+        )
+    if (
+        rate is not None
+        and reigning_rate is not None
+        and rate - reigning_rate > options.max_false_positive_rise
+    ):
+        return outcome(
+            "rejected",
+            f"it flags {rate:.3%} of the legitimate transactions, version {reigning.version} {reigning_rate:.3%}: "
+            f"more than promotion.max_false_positive_rise ({options.max_false_positive_rise}) above",
         )
     value, low, high = paired_difference(
         OBJECTIVES[objective],
