@@ -193,6 +193,7 @@ def test_the_objective_is_the_one_asked_for(base):
         LABELS,
         WEIGHTS,
         objective="roc_auc",
+        latency_ms=0.05,
         options=PromotionOptions(repetitions=20),
         seed=0,
     )
@@ -209,7 +210,7 @@ def test_weights_count_in_the_comparison(base):
         LABELS,
         weights,
         objective="average_precision",
-        latency_ms=latency_ms,
+        latency_ms=0.05,
         options=PromotionOptions(repetitions=20),
         seed=0,
     )

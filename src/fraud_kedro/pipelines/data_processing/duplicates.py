@@ -68,7 +68,9 @@ def find_duplicates(table: pl.LazyFrame, schema: ResolvedSchema, options: Duplic
     keys = list(
         dict.fromkeys([*schema.features, schema.label, *([schema.time] if options.compare_time else [])])
     )
-    hashes = table.select(pl.struct(keys).hash()).collect(engine="streaming").to_series()
+    # A sum of hashes runs on all cores, the hash of a struct on one.
+    digest = pl.sum_horizontal(pl.col(key).hash(seed=seed) for seed, key in enumerate(keys))
+    hashes = table.select(digest).collect(engine="streaming").to_series()
     repeated = hashes.is_duplicated()
     index = pl.get_index_type()
     suspects = pl.DataFrame({ROW: repeated.arg_true().cast(index), _HASH: hashes.filter(repeated)})

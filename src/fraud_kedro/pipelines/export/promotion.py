@@ -94,7 +94,8 @@ def decide(
     if latency_ms > options.max_latency_ms:
         return outcome(
             "rejected",
-            f"one row takes {latency_ms:.2f} ms, more than promotion.max_latency_ms ({options.max_latency_ms})",
+            f"one row takes {latency_ms:.2f} ms, more than promotion.max_latency_ms "
+            f"({options.max_latency_ms})",
         )
     if options.mode == "manual":
         return outcome("challenger", "promotion.mode is manual: waits for `kedro champion approve`")
@@ -111,15 +112,12 @@ def decide(
             "the reigning champion may have been trained on the candidate's test rows, so the two cannot be "
             "compared: promote it with promotion.force and promotion.why",
         )
-    if (
-        rate is not None
-        and reigning_rate is not None
-        and rate - reigning_rate > options.max_false_positive_rise
-    ):
+    rise = 0.0 if rate is None or reigning_rate is None else rate - reigning_rate
+    if rise > options.max_false_positive_rise:
         return outcome(
             "rejected",
-            f"it flags {rate:.3%} of the legitimate transactions, version {reigning.version} {reigning_rate:.3%}: "
-            f"more than promotion.max_false_positive_rise ({options.max_false_positive_rise}) above",
+            f"it flags {rise:.3%} more of the legitimate transactions than version {reigning.version}: above "
+            f"promotion.max_false_positive_rise ({options.max_false_positive_rise})",
         )
     value, low, high = paired_difference(
         OBJECTIVES[objective],
