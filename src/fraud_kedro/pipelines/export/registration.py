@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, Registration
 from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, RegisteredVersion, Registry
@@ -72,6 +73,7 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
             inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, width), "features")]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), "probability")]),
         ),
+        input_example=_example(bundle),
         # Given, because MLflow would spend seconds on inferring them.
         pip_requirements=[f"{name}=={package_version(name)}" for name in ("numpy", "onnx", "onnxruntime")],
         save_as_external_data=False,
@@ -91,6 +93,12 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
         description=f"{metadata.algorithm}, trained on {metadata.data.source.kind} data",
     )
     return int(registered.version)
+
+
+def _example(bundle: Bundle) -> NDArray[np.float32]:
+    """The self-test's rows, as the graph reads them."""
+    rows = np.asarray(bundle.metadata.self_test.rows, dtype=np.float64)
+    return bundle.metadata.schema_.model_matrix(rows)
 
 
 def _tags(bundle: Bundle) -> Mapping[str, str]:
