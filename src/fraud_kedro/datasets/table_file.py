@@ -90,7 +90,7 @@ class TableFileDataset(AbstractDataset[None, pl.LazyFrame]):
         except TypeError as error:
             raise DatasetError(f"load_args of {self._shown}: {error}") from error
         if isinstance(source, list) and (len(source) > 1 or scan == self._scan_parquet):
-            _require_one_table(source, scan)
+            _require_one_table(source, scan, ordered=scan == self._scan_csv)
         return table
 
     def _scan_csv(self, source: str | Path | list[Path]) -> pl.LazyFrame:
@@ -174,8 +174,8 @@ def without_secrets(location: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _require_one_table(files: list[Path], scan: Callable[[Path], pl.LazyFrame]) -> None:
-    """Parts of one table have the same columns and types."""
+def _require_one_table(files: list[Path], scan: Callable[[Path], pl.LazyFrame], ordered: bool) -> None:
+    """Parts of one table have the same columns and types; those of a CSV also in one order."""
     first: dict[str, pl.DataType] | None = None
     for file in files:
         try:
@@ -186,8 +186,12 @@ def _require_one_table(files: list[Path], scan: Callable[[Path], pl.LazyFrame]) 
                 f"{file} cannot be read as {form}: {first_line(error)}. Copy or write it again."
             ) from error
         first = first or types
-        if types == first:
+        if types == first and (list(types) == list(first) or not ordered):
             continue
+        if types == first:
+            raise DataError(
+                f"{file} has the columns of {files[0].name} in another order. Write the parts with one header."
+            )
         differences = [
             f"{column!r} is {types.get(column, 'missing')}, not {first.get(column, 'there')}"
             for column in sorted(first.keys() | types.keys())

@@ -10,7 +10,7 @@ from fraud_kedro.validation.parsing import Parser
 from fraud_kedro.validation.report import Finding
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d*)?\s*")
-_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}\b.*")
+_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}([Tt ].*)?")
 _MOMENT = re.compile(r"\s*\d+[-/.:]\d+[-/.:].*")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?[\d.]*,\d+\s*")
 _THOUSANDS = re.compile(r"\s*[-+]?\d{1,3}([,.' ]\d{3})+([.,]\d+)?\s*")

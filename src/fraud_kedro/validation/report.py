@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES_PER_CHECK = 5
 _SHOWN_CHECKS = 10
-_SHOWN_CHARACTERS = 60
+_SHOWN_CHARACTERS = 40
 WHOLE_ROW = ""
 
 
