@@ -26,6 +26,7 @@ from fraud_kedro.pipeline_registry import register_pipelines
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.training.options import Comparison, Evaluation, TrainingOptions
 from fraud_kedro.settings import CONFIG_LOADER_ARGS
+from fraud_kedro.validation.expectations import Expectations
 
 THRESHOLDS = Thresholds(flag=0.25, decline=0.75, policy="expected_cost")
 
@@ -209,6 +210,12 @@ def test_typed_parameters_are_logged_value_by_value(run):
     assert found["training.thresholds.kind"] == "expected_cost"
     assert found["training.thresholds.review_cost"] == "2.5"
     assert not any(name.startswith(("seed", "train.")) for name in found)
+
+
+def test_a_parameter_named_by_a_pattern_is_logged_without_what_mlflow_refuses(run):
+    expectations = Expectations(ranges={"*_score": (0.0, 1.0)})
+    TrackingHook().before_node_run(NODE, {"params:expectations": expectations})
+    assert run().params["expectations.ranges.__score"] == "[0.0, 1.0]"
 
 
 def test_two_nodes_may_share_a_parameter(run):

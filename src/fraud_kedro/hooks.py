@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,7 +150,7 @@ class TrackingHook:
                 key = name.removeprefix("params:").replace(":", ".")
                 values.update(_flatten(key, value.model_dump(mode="json")))
         if values and mlflow.active_run():
-            mlflow.log_params(values)
+            mlflow.log_params({_mlflow_name(key): value for key, value in values.items()})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -205,6 +206,11 @@ def _flatten(prefix: str, value: Any) -> dict[str, Any]:
             flat.update(_flatten(f"{prefix}.{key}", inner))
         return flat
     return {prefix: value}
+
+
+def _mlflow_name(key: str) -> str:
+    """The key without what MLflow refuses in names, such as a pattern's star."""
+    return re.sub(r"[^\w\-. :/]", "_", key)
 
 
 def _is_number(value: Any) -> bool:
