@@ -190,7 +190,8 @@ def _require_one_table(files: list[Path], scan: Callable[[Path], pl.LazyFrame], 
             continue
         if types == first:
             raise DataError(
-                f"{file} has the columns of {files[0].name} in another order. Write the parts with one header."
+                f"{file} has the columns of {files[0].name} in another order. "
+                "Write the parts with one header."
             )
         differences = [
             f"{column!r} is {types.get(column, 'missing')}, not {first.get(column, 'there')}"
