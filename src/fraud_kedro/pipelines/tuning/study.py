@@ -142,9 +142,7 @@ class Search:
                 stopping=fold.judge,
             )
             log_odds = self._algorithm.log_odds(estimator, fold.judge.features)
-            judged = ScoredRows(
-                fold.judge.labels, expit(log_odds), fold.judge.weights, fold.judge.amounts
-            )
+            judged = ScoredRows(fold.judge.labels, expit(log_odds), fold.judge.weights, fold.judge.amounts)
             values.append(self._figure(judged))
             fixed.append(self._algorithm.fixed_parameters(estimator, parameters))
             trial.set_user_attr(_FOLD_VALUES, values)
