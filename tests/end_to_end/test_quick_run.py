@@ -34,14 +34,14 @@ def requests_of(frame: pl.DataFrame, features: tuple[str, ...]) -> list[dict[str
 def test_the_run_ends_with_every_candidate_and_a_champion(quick):
     commands, printed = quick
 
-    for algorithm in ("lightgbm", "logistic_regression", "random_forest", "xgboost"):
+    for algorithm in ("ensemble", "lightgbm", "logistic_regression", "random_forest", "xgboost"):
         assert f"{algorithm} " in printed
     assert "is the champion: the first version" in printed
     assert "make serve" in printed
     champion = read_bundle(commands.root / "06_models" / "champion")
     assert champion.metadata.data.source.kind == "simulated"
     assert champion.registration is not None
-    assert champion.registration.version == 4
+    assert champion.registration.version == 5
 
 
 def test_a_second_export_goes_on_from_what_was_written(quick):
@@ -50,7 +50,7 @@ def test_a_second_export_goes_on_from_what_was_written(quick):
     printed = commands.train("--env", "quick", "--pipeline=export").stdout
 
     assert "+0.0000" in printed
-    assert read_bundle(commands.root / "06_models" / "champion").registration.version == 8
+    assert read_bundle(commands.root / "06_models" / "champion").registration.version == 10
 
 
 def test_the_graph_scores_as_the_native_model_on_every_test_row(quick, address):

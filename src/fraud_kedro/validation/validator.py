@@ -167,8 +167,8 @@ class TransactionsValidator:
             file.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if report.errors:
             raise DataError(report.error_message(self._report, mends(errors, parser)))
-        report.log_warnings()
         self._require_both_classes(found, parser.resolved)
+        report.log_warnings()
 
     def _with_lines(
         self, findings: tuple[Finding, ...]
