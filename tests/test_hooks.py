@@ -11,8 +11,10 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from kedro_datasets.pandas import SQLQueryDataset
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
+from fraud_kedro.datasets.table_file import TableFileDataset
 from fraud_kedro.errors import MissingInputError, RegistryError
 from fraud_kedro.hooks import (
     DataSourceHook,
@@ -128,6 +130,31 @@ def test_a_file_is_real_data_with_its_name_and_place(catalog, tmp_path, monkeypa
     DataSourceHook().after_catalog_created(made)
     source = made.load("data_source")
     assert (source.kind, source.name, source.location) == ("real", "creditcard", "01_raw/creditcard.csv")
+
+
+@pytest.mark.parametrize(
+    ("filepath", "name", "location"),
+    [
+        ("s3://bank/purchases/*.parquet", "purchases", "s3://bank/purchases/*.parquet"),
+        ("https://me:word@host:8/a/b.csv.gz?X-Signature=1", "b", "https://host:8/a/b.csv.gz"),
+        ("data/parts/", "parts", "data/parts/"),
+    ],
+)
+def test_the_place_of_real_data_reveals_no_secret(filepath, name, location):
+    made = DataCatalog({"raw_transactions": TableFileDataset(filepath=filepath)})
+    DataSourceHook().after_catalog_created(made)
+    source = made.load("data_source")
+    assert (source.kind, source.name, source.location) == ("real", name, location)
+
+
+def test_a_table_from_sql_is_named_after_its_entry_and_its_database():
+    dataset = SQLQueryDataset(
+        sql="SELECT 1", credentials={"con": "postgresql+psycopg://me:word@host:5433/bank?sslmode=require"}
+    )
+    made = DataCatalog({"raw_transactions": dataset})
+    DataSourceHook().after_catalog_created(made)
+    source = made.load("data_source")
+    assert (source.name, source.location) == ("raw_transactions", "postgresql://host:5433/bank")
 
 
 def test_a_catalog_without_the_table_is_left_alone():
