@@ -31,8 +31,8 @@ from fraud_kedro.champion.bundle import (
     Registration,
     SelfTest,
     Thresholds,
-    write_bundle,
 )
+from fraud_kedro.champion.bundle_writer import write_bundle
 from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 

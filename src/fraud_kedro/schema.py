@@ -35,6 +35,11 @@ SECONDS, ISO8601 = "seconds", "iso8601"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def with_offset(moment: datetime) -> datetime:
+    """A moment with its offset: UTC where it has none, never the zone of the machine that reads it."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 class TimeRole(BaseModel):
     """The column that orders transactions, and what a model may see of it.
 
@@ -76,8 +81,7 @@ class TimeRole(BaseModel):
     @field_validator("origin")
     @classmethod
     def _with_offset(cls, value: datetime | None) -> datetime | None:
-        # Never the time zone of the machine that happens to read it.
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        return None if value is None else with_offset(value)
 
 
 class TransactionSchema(BaseModel):

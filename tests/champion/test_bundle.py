@@ -24,8 +24,8 @@ from fraud_kedro.champion.bundle import (
     Bundle,
     Registration,
     read_bundle,
-    write_bundle,
 )
+from fraud_kedro.champion.bundle_writer import write_bundle
 from fraud_kedro.errors import BundleError
 
 CHECKED = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)
@@ -267,7 +267,8 @@ def test_what_does_not_read_back_is_never_put_in_place(bundle, tmp_path, monkeyp
 _REWRITE_FOR_EVER = """
 import sys
 from pathlib import Path
-from fraud_kedro.champion.bundle import Registration, read_bundle, write_bundle
+from fraud_kedro.champion.bundle import Registration, read_bundle
+from fraud_kedro.champion.bundle_writer import write_bundle
 source, target = map(Path, sys.argv[1:])
 bundle = read_bundle(source)
 number = 0

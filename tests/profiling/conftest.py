@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fraud_kedro.profiling.profile import profile_transactions
+from fraud_kedro.profiling.scan import profile_transactions
 from fraud_kedro.schema import TransactionSchema
 
 DAY = 86_400

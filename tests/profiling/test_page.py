@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from fraud_kedro.profiling.page import profile_page
-from fraud_kedro.profiling.profile import profile_transactions
+from fraud_kedro.profiling.scan import profile_transactions
 from fraud_kedro.schema import TransactionSchema
 
 VOID = {"meta", "link", "br", "path", "rect"}

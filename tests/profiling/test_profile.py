@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_kedro.datasets.simulated_transactions import SimulatedTransactionsDataset
-from fraud_kedro.profiling import profile as module
-from fraud_kedro.profiling.profile import QUANTILE_LEVELS, DataProfile, profile_transactions
+from fraud_kedro.profiling import scan as module
+from fraud_kedro.profiling.profile import QUANTILE_LEVELS, DataProfile
+from fraud_kedro.profiling.scan import profile_transactions
 from fraud_kedro.schema import TransactionSchema
 
 DAY = 86_400

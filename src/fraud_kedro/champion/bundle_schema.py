@@ -10,7 +10,7 @@ from fraud_kedro.champion.bundle import FORMAT_VERSION, BundleMetadata
 
 
 def bundle_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of the metadata that `write_bundle` writes."""
+    """JSON schema (draft 2020-12) of the metadata that `write_bundle` seals."""
     schema = BundleMetadata.model_json_schema(by_alias=True, mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -16,8 +16,8 @@ from fraud_kedro.champion.bundle import (
     BundleMetadata,
     Registration,
     read_bundle,
-    write_bundle,
 )
+from fraud_kedro.champion.bundle_writer import write_bundle
 
 
 @dataclass(frozen=True)

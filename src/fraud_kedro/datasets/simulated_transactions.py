@@ -10,6 +10,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 from polars.io.plugins import register_io_source
 
+from fraud_kedro.datasets.first_rows import first_rows
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import column_types, simulate
 
@@ -113,9 +114,7 @@ class SimulatedTransactionsDataset(AbstractDataset[None, pl.LazyFrame]):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Return the first rows, for kedro-viz."""
-        frame = self.load().head(nrows).collect()
-        rows = [list(row) for row in frame.rows()]
-        return TablePreview({"index": list(range(len(rows))), "columns": frame.columns, "data": rows})
+        return first_rows(self.load(), nrows)
 
     def _describe(self) -> dict[str, Any]:
         described = self._options.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -10,6 +10,7 @@ import polars as pl
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
+from fraud_kedro.datasets.first_rows import first_rows
 from fraud_kedro.errors import MissingInputError
 
 
@@ -65,9 +66,7 @@ class StreamedParquetDataset(AbstractDataset[pl.LazyFrame, pl.LazyFrame | pl.Dat
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Return the first rows, for kedro-viz."""
-        frame = pl.scan_parquet(self._filepath).head(nrows).collect()
-        rows = [list(row) for row in frame.rows()]
-        return TablePreview({"index": list(range(len(rows))), "columns": frame.columns, "data": rows})
+        return first_rows(pl.scan_parquet(self._filepath), nrows)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "lazy": self._lazy, "save_args": self._save_args}

@@ -12,6 +12,7 @@ import polars as pl
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
+from fraud_kedro.datasets.first_rows import first_rows
 from fraud_kedro.errors import DataError, MissingInputError
 from fraud_kedro.validation.unreadable import first_line
 
@@ -111,9 +112,7 @@ class TableFileDataset(AbstractDataset[None, pl.LazyFrame]):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Return the first rows, for kedro-viz."""
-        frame = self.load().head(nrows).collect()
-        rows = [list(row) for row in frame.rows()]
-        return TablePreview({"index": list(range(len(rows))), "columns": frame.columns, "data": rows})
+        return first_rows(self.load(), nrows)
 
     def _files(self) -> list[Path]:
         path = Path(self._filepath)

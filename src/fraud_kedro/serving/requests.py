@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from fraud_kedro.errors import BundleError
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
-from fraud_kedro.schema import ResolvedSchema
+from fraud_kedro.schema import ResolvedSchema, with_offset
 
 TRANSACTION_ID = "transaction_id"
 
@@ -196,10 +196,9 @@ class RequestFormat:
         return 2 * (names + timestamps) + (0 if given is UNSET else 4)
 
     def _seconds(self, moment: datetime) -> float:
-        """Seconds from the origin; a moment without an offset is UTC, as in the training table."""
+        """Seconds from the origin."""
         assert self._origin is not None  # noqa: S101 - a schema with timestamps has one
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (aware - self._origin).total_seconds()
+        return (with_offset(moment) - self._origin).total_seconds()
 
     def _event_time(self, seconds: Any, where: tuple[str | int, ...]) -> datetime | None:
         if seconds is UNSET or self._origin is None:

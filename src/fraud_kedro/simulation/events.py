@@ -6,13 +6,12 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from fraud_kedro.options import Options
 from fraud_kedro.simulation.label_delay import ConstantDelay, LabelDelay
-from fraud_kedro.simulation.options import MAXIMUM_ROWS, SimulationError, SimulationOptions, problems
+from fraud_kedro.simulation.options import MAXIMUM_ROWS, OutsideOptions, SimulationOptions
 from fraud_kedro.simulation.random_streams import Part, random_stream
 from fraud_kedro.simulation.simulator import simulate
 from fraud_kedro.simulation.statistics import ulb_statistics
@@ -66,7 +65,7 @@ class LabelEvent:
 Event = TransactionEvent | LabelEvent
 
 
-class StreamOptions(Options):
+class StreamOptions(OutsideOptions):
     """What is streamed, and when labels come.
 
     Attributes
@@ -83,25 +82,13 @@ class StreamOptions(Options):
         Beginning of the ids, to tell streams of one seed apart.
     """
 
+    purpose: ClassVar[str] = "stream this"
+
     table: SimulationOptions = SimulationOptions()
     label_delay: LabelDelay = ConstantDelay(seconds=7 * 86_400)
     labels: LabelsReported = "fraud"
     origin: Annotated[AwareDatetime, Field(ge=_EARLIEST, lt=_LATEST)] = DEFAULT_ORIGIN
     id_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "sim"
-
-    @classmethod
-    def parse(cls, **options: Any) -> Self:
-        """Check options that come from outside.
-
-        Raises
-        ------
-        SimulationError
-            Naming every option that is wrong, what it was and what is allowed.
-        """
-        try:
-            return cls.model_validate(options)
-        except ValidationError as error:
-            raise SimulationError(f"The simulator cannot stream this: {problems(error)}.") from error
 
     def transaction_id(self, row: int) -> str:
         """Name the transaction in a row of the table, counted from 0."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from fraud_kedro.errors import FraudKedroError
+from fraud_kedro.options import Options
 from fraud_kedro.simulation.drift import Drift, Scale, Shift, Zeroed
 from fraud_kedro.simulation.statistics import TableStatistics, ulb_statistics
 
@@ -18,7 +19,7 @@ class SimulationError(FraudKedroError):
     """The simulator was asked for a table it cannot draw."""
 
 
-def problems(error: ValidationError) -> str:
+def _problems(error: ValidationError) -> str:
     """Name every option that is wrong, what it was and what is allowed, in one line."""
     return "; ".join(
         f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}{_received(problem)}"
@@ -41,7 +42,27 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-class SimulationOptions(BaseModel):
+class OutsideOptions(Options):
+    """Options that come from outside: a catalog entry, a command line."""
+
+    purpose: ClassVar[str]
+
+    @classmethod
+    def parse(cls, **options: Any) -> Self:
+        """Check options that come from outside.
+
+        Raises
+        ------
+        SimulationError
+            Naming every option that is wrong, what it was and what is allowed.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            raise SimulationError(f"The simulator cannot {cls.purpose}: {_problems(error)}.") from error
+
+
+class SimulationOptions(OutsideOptions):
     """The size and kind of a simulated table.
 
     Attributes
@@ -62,7 +83,7 @@ class SimulationOptions(BaseModel):
         Changes from some time on; YAML may give one mapping or a list.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    purpose: ClassVar[str] = "draw this table"
 
     rows: Annotated[int, Field(strict=True, ge=1, le=MAXIMUM_ROWS)] = 284_807
     fraud_rate: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
@@ -70,20 +91,6 @@ class SimulationOptions(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     duplicates: Annotated[int, Field(strict=True, ge=0)] | None = None
     drift: Annotated[tuple[Drift, ...], BeforeValidator(_as_tuple)] = ()
-
-    @classmethod
-    def parse(cls, **options: Any) -> SimulationOptions:
-        """Check options that come from outside.
-
-        Raises
-        ------
-        SimulationError
-            Naming every option that is wrong, what it was and what is allowed.
-        """
-        try:
-            return cls.model_validate(options)
-        except ValidationError as error:
-            raise SimulationError(f"The simulator cannot draw this table: {problems(error)}.") from error
 
     @model_validator(mode="after")
     def _check(self) -> Self:

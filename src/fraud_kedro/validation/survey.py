@@ -10,6 +10,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from fraud_kedro.equal_rows import rows_at, suspects
 from fraud_kedro.schema import ROW
 from fraud_kedro.validation.checks import MISSING, range_checks, value_checks
 from fraud_kedro.validation.parsing import Parser
@@ -61,7 +62,7 @@ def survey(table: pl.LazyFrame, parser: Parser, ranges: Mapping[str, tuple[float
     errors, outside = _Findings(), _Findings()
     batch_rows = max(1, BATCH_CELLS // len(resolved.columns))
     label = parser.number(resolved.label)
-    weight = parser.number(resolved.sample_weight) if resolved.sample_weight else pl.lit(1.0)
+    weight = parser.number(resolved.sample_weight) if resolved.sample_weight else pl.repeat(1.0, pl.len())
     rows = frauds = 0
     weights = [0.0, 0.0]
     for batch in table.collect_batches(chunk_size=batch_rows):
@@ -69,8 +70,8 @@ def survey(table: pl.LazyFrame, parser: Parser, ranges: Mapping[str, tuple[float
         outside.add(expected, batch, rows)
         sums = batch.select(
             frauds=(label == 1).sum(),
-            of_legitimate=weight.filter(label == 0).sum() if resolved.sample_weight else (label == 0).sum(),
-            of_frauds=weight.filter(label == 1).sum() if resolved.sample_weight else (label == 1).sum(),
+            of_legitimate=weight.filter(label == 0).sum(),
+            of_frauds=weight.filter(label == 1).sum(),
         ).row(0)
         if rows // _REPORT_EVERY != (rows + batch.height) // _REPORT_EVERY:
             logger.info("Checked %s rows", f"{rows + batch.height:,}")
@@ -138,19 +139,9 @@ def _repeated_ids(table: pl.LazyFrame, parser: Parser) -> tuple[Finding, ...]:
     key = parser.resolved.transaction_id
     if key is None:
         return ()
-    # Hashes of all ids fit into memory where the ids may not; equal hashes are looked at again.
-    present = ~parser.blank(key)
-    ids = table.select(pl.when(present).then(pl.col(key).cast(pl.String)).alias(key))
-    hashes = ids.select(pl.col(key).hash()).collect(engine="streaming").to_series()
-    suspects = pl.LazyFrame({ROW: hashes.is_duplicated().arg_true().cast(pl.get_index_type())})
-    repeated = (
-        ids.with_row_index(ROW)
-        .join(suspects, on=ROW, how="semi")
-        .filter(pl.col(key).is_not_null())
-        .collect(engine="streaming")
-        .sort(ROW)
-        .filter(~pl.col(key).is_first_distinct())
-    )
+    ids = table.select(pl.when(~parser.blank(key)).then(pl.col(key).cast(pl.String)).alias(key))
+    candidates = rows_at(ids, suspects(ids, [key])[ROW], [key]).drop_nulls(key).sort(ROW)
+    repeated = candidates.filter(~pl.col(key).is_first_distinct())
     if repeated.is_empty():
         return ()
     examples = repeated.head(EXAMPLES_PER_CHECK)

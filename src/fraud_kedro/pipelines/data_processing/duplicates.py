@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from fraud_kedro.equal_rows import HASH, rows_at, suspects
 from fraud_kedro.options import Options
 from fraud_kedro.schema import ROW, ResolvedSchema
 
 # Rows compared value by value at once: what bounds the memory where many repeat.
 _COMPARED_ROWS = 2_000_000
 # As unprintable as the position's name, and for the same reason.
-_HASH, _LARGEST = "\x1fhash", "\x1flargest"
+_LARGEST = "\x1flargest"
 
 
 class DuplicateOptions(Options):
@@ -68,22 +69,18 @@ def find_duplicates(table: pl.LazyFrame, schema: ResolvedSchema, options: Duplic
     keys = list(
         dict.fromkeys([*schema.features, schema.label, *([schema.time] if options.compare_time else [])])
     )
-    # A sum of hashes runs on all cores, the hash of a struct on one.
-    digest = pl.sum_horizontal(pl.col(key).hash(seed=seed) for seed, key in enumerate(keys))
-    hashes = table.select(digest).collect(engine="streaming").to_series()
-    repeated = hashes.is_duplicated()
-    index = pl.get_index_type()
-    suspects = pl.DataFrame({ROW: repeated.arg_true().cast(index), _HASH: hashes.filter(repeated)})
-    parts = math.ceil(suspects.height / _COMPARED_ROWS)
-    weight = schema.sample_weight or ""
+    weight, index = schema.sample_weight, pl.get_index_type()
+    columns = keys if weight is None else [*keys, weight]
+    candidates = suspects(table, keys)
+    parts = math.ceil(candidates.height / _COMPARED_ROWS)
     dropped = [pl.Series(ROW, dtype=index)]
     weights = [pl.DataFrame(schema={ROW: index, _LARGEST: pl.Float64})]
     for part in range(parts):
-        rows = _rows(table, suspects.filter(pl.col(_HASH) % parts == part)[ROW], [*keys, weight])
+        rows = rows_at(table, candidates.filter(pl.col(HASH) % parts == part)[ROW], columns)
         first = rows.select(pl.col(ROW).min().over(keys)).to_series()
         again = rows[ROW] != first
         dropped.append(rows[ROW].filter(again))
-        if weight:
+        if weight is not None:
             groups = rows.select(first, pl.col(weight).alias(_LARGEST)).filter(first.is_duplicated())
             weights.append(groups.group_by(ROW).agg(pl.col(_LARGEST).max()))
     return Duplicates(pl.concat(dropped).sort(), pl.concat(weights))
@@ -102,12 +99,3 @@ def without_duplicates(table: pl.LazyFrame, duplicates: Duplicates, schema: Reso
             pl.coalesce(_LARGEST, weight).alias(weight)
         )
     return kept.select(schema.columns)
-
-
-def _rows(table: pl.LazyFrame, positions: pl.Series, columns: list[str]) -> pl.DataFrame:
-    return (
-        table.with_row_index(ROW)
-        .join(pl.LazyFrame({ROW: positions}), on=ROW, how="semi")
-        .select(ROW, *filter(None, columns))
-        .collect(engine="streaming")
-    )

@@ -9,7 +9,7 @@ from fraud_kedro.pipelines.data_processing.nodes import (
     write_profile_page,
 )
 from fraud_kedro.profiling.figure import profile_figure
-from fraud_kedro.profiling.profile import profile_transactions
+from fraud_kedro.profiling.scan import profile_transactions
 
 
 def create_pipeline() -> Pipeline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from fraud_kedro.errors import DataError, SchemaError
 from fraud_kedro.options import Options, without_other_kinds
+from fraud_kedro.schema import with_offset
 
 PARTS = ("train", "validation", "test")
 
@@ -62,7 +63,7 @@ class Cuts(Options):
                 f"split.cuts names a date ({cut:%Y-%m-%d}), but the table counts seconds from an unknown "
                 "moment. Set schema.time.origin, or give the cuts in seconds."
             )
-        return (cut if cut.tzinfo else cut.replace(tzinfo=UTC)).timestamp() - origin.timestamp()
+        return (with_offset(cut) - origin).total_seconds()
 
 
 class TemporalSplit(_Fractions):
