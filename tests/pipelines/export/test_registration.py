@@ -92,6 +92,7 @@ def test_mlflow_loads_the_version_and_gives_the_graphs_probabilities(
     np.testing.assert_allclose(np.ravel(scores), logistic_probability(matrix), atol=1e-6)
     (column,) = model.metadata.get_input_schema().inputs
     assert (column.name, column.shape) == ("features", (-1, 30))
+    assert model.metadata.flavors["onnx"]["providers"] == ["CPUExecutionProvider"]
     rows = np.array(bundle.metadata.self_test.rows)
     expected = bundle.metadata.schema_.model_matrix(rows)
     assert (model.input_example["features"] == expected).all()

@@ -74,6 +74,8 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), "probability")]),
         ),
         input_example=_example(bundle),
+        # As the service runs it; MLflow's default asks for a GPU first and warns where there is none.
+        onnx_execution_providers=["CPUExecutionProvider"],
         # Given, because MLflow would spend seconds on inferring them.
         pip_requirements=[f"{name}=={package_version(name)}" for name in ("numpy", "onnx", "onnxruntime")],
         save_as_external_data=False,
