@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_kedro.evaluation.measures import Measure
 from fraud_kedro.evaluation.metrics import ScoredRows
 
 LEVEL = 0.95
+# Weights of so many draws and rows are held at a time: 32 MB.
+CELLS = 4_000_000
 
 
 def resamples(labels: NDArray[np.int8], repetitions: int, seed: int) -> Iterator[NDArray[np.intp]]:
@@ -24,12 +28,63 @@ def resamples(labels: NDArray[np.int8], repetitions: int, seed: int) -> Iterator
         yield np.concatenate([generator.choice(rows, len(rows)) for rows in classes])
 
 
-def bootstrap_interval(
-    figure: Callable[[ScoredRows], float], rows: ScoredRows, *, repetitions: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of a figure at `LEVEL` (Efron, Tibshirani 1993, chapter 13)."""
-    values = [figure(rows.take(drawn)) for drawn in resamples(rows.labels, repetitions, seed)]
-    return _percentiles(values)
+def bootstrap(
+    rows: ScoredRows, measures: Sequence[Measure], *, repetitions: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Every figure on the same resamples of the rows.
+
+    Candidates that are judged on the same rows with one seed share the resamples,
+    so their figures can be subtracted draw by draw.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+    measures : sequence of Measure
+        Made for the rows.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (repetitions,)
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for weights in resampled_weights(rows, repetitions, seed):
+        for measure in measures:
+            for name, values in measure(weights).items():
+                found.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def resampled_weights(
+    rows: ScoredRows, repetitions: int, seed: int, cells: int = CELLS
+) -> Iterator[NDArray[np.float64]]:
+    """The rows' weights times how often each row is drawn.
+
+    Yields
+    ------
+    ndarray of shape (n_transactions, n_draws)
+        As many draws as fit into `cells` numbers, `repetitions` in all.
+    """
+    size = len(rows.labels)
+    draws = resamples(rows.labels, repetitions, seed)
+    while batch := list(islice(draws, max(1, cells // size))):
+        counts = np.stack([np.bincount(drawn, minlength=size) for drawn in batch], axis=1)
+        yield counts * rows.weights[:, None]
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Percentile interval at `LEVEL` (Efron, Tibshirani 1993, chapter 13).
+
+    Parameters
+    ----------
+    values : ndarray of shape (repetitions,)
+
+    Returns
+    -------
+    tuple of float, or None
+        None if the figure is not defined in more than one draw of twenty.
+    """
+    defined = values[np.isfinite(values)]
+    return _percentiles(defined) if len(defined) >= LEVEL * len(values) else None
 
 
 def paired_difference(
@@ -54,7 +109,7 @@ def paired_difference(
     return (figure(candidate) - figure(reigning), *_percentiles(values))
 
 
-def _percentiles(values: list[float]) -> tuple[float, float]:
+def _percentiles(values: list[float] | NDArray[np.float64]) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

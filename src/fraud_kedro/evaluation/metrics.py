@@ -1,4 +1,7 @@
-"""Figures of a score on labelled rows, weighted, after scikit-learn's definitions."""
+"""Scored rows, and what tuning and the choice of a champion may maximise.
+
+Every other figure of a candidate is in `fraud_kedro.evaluation.measures`.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    log_loss,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int8]
 Weights = NDArray[np.float64]
 Amounts = NDArray[np.float64]
-
-CALIBRATION_BINS = 10
+Seconds = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,17 +30,21 @@ class ScoredRows:
     weights : ndarray of shape (n_transactions,), float64
     amounts : ndarray of shape (n_transactions,), float64, optional
         In the table's currency, for figures of cost.
+    seconds : ndarray of shape (n_transactions,), float64, optional
+        On the table's clock, for what is counted by day and hour.
     """
 
     labels: Labels
     scores: Scores
     weights: Weights
     amounts: Amounts | None = None
+    seconds: Seconds | None = None
 
     def take(self, rows: NDArray[np.intp]) -> ScoredRows:
         """The given rows, in the given order."""
         amounts = None if self.amounts is None else self.amounts[rows]
-        return ScoredRows(self.labels[rows], self.scores[rows], self.weights[rows], amounts)
+        seconds = None if self.seconds is None else self.seconds[rows]
+        return ScoredRows(self.labels[rows], self.scores[rows], self.weights[rows], amounts, seconds)
 
 
 def average_precision(rows: ScoredRows) -> float:
@@ -63,57 +62,3 @@ OBJECTIVES: Mapping[str, Callable[[ScoredRows], float]] = {
     "average_precision": average_precision,
     "roc_auc": roc_auc,
 }
-
-
-def recall_at(rows: ScoredRows, false_positive_rate: float) -> float:
-    """Largest recall whose false-positive rate does not exceed the given one."""
-    # Every point: one in the middle of a slope may be the best within the limit.
-    fpr, tpr, _ = roc_curve(rows.labels, rows.scores, sample_weight=rows.weights, drop_intermediate=False)
-    return float(tpr[fpr <= false_positive_rate].max())
-
-
-def expected_calibration_error(rows: ScoredRows, bins: int = CALIBRATION_BINS) -> float:
-    """Weighted mean distance of predicted and observed share of fraud over score bins.
-
-    Bins hold equal weight, since almost all scores of so rare a class lie near 0.
-    Definition after Naeini, Cooper, Hauskrecht (2015), "Obtaining Well Calibrated
-    Probabilities Using Bayesian Binning", with quantile bins.
-    """
-    order = np.argsort(rows.scores, kind="stable")
-    weights = rows.weights[order]
-    position = np.cumsum(weights) - weights / 2
-    index = np.minimum((position / weights.sum() * bins).astype(int), bins - 1)
-    gap = np.bincount(index, weights * (rows.scores[order] - rows.labels[order]), minlength=bins)
-    return float(np.abs(gap).sum() / weights.sum())
-
-
-def figures(rows: ScoredRows, flag: float) -> dict[str, float]:
-    """Every figure of a candidate.
-
-    Parameters
-    ----------
-    rows : ScoredRows
-    flag : float
-        Threshold from which a transaction is flagged; precision, recall and F1
-        are those of this decision.
-
-    Returns
-    -------
-    dict of str to float
-    """
-    flagged = rows.scores.astype(np.float32) >= np.float32(flag)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        rows.labels, flagged, average="binary", sample_weight=rows.weights, zero_division=0.0
-    )
-    return {
-        "average_precision": average_precision(rows),
-        "roc_auc": roc_auc(rows),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "recall_at_1_percent_fpr": recall_at(rows, 0.01),
-        "recall_at_0.1_percent_fpr": recall_at(rows, 0.001),
-        "brier_score": float(brier_score_loss(rows.labels, rows.scores, sample_weight=rows.weights)),
-        "log_loss": float(log_loss(rows.labels, rows.scores, sample_weight=rows.weights, labels=[0, 1])),
-        "expected_calibration_error": expected_calibration_error(rows),
-    }

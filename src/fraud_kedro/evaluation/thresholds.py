@@ -5,30 +5,37 @@ A policy is a function registered by its ``kind``; the parameters choose one.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from fraud_kedro.champion.bundle import Thresholds
+from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.options import Options, without_other_kinds
+from fraud_kedro.schema import SECONDS_PER_DAY
 
 
-class ExpectedCost(Options):
-    """The thresholds with the least cost on validation rows.
+class Costs(Options):
+    """What decisions cost, in the table's currency.
 
     An approved fraud costs its amount, a review `review_cost`, a declined
-    legitimate transaction `false_decline_cost`; all in the table's currency.
+    legitimate transaction `false_decline_cost`.
     """
 
-    kind: Literal["expected_cost"] = "expected_cost"
     review_cost: float = Field(default=3.0, ge=0)
     false_decline_cost: float = Field(default=20.0, ge=0)
 
 
-class AlertBudget(Options):
+class ExpectedCost(Costs):
+    """The thresholds with the least cost on validation rows."""
+
+    kind: Literal["expected_cost"] = "expected_cost"
+
+
+class AlertBudget(Costs):
     """Flag at most a share of the legitimate transactions, decline at most a smaller one."""
 
     kind: Literal["alert_budget"]
@@ -36,7 +43,17 @@ class AlertBudget(Options):
     declined_share: float = Field(default=0.0001, gt=0, lt=1)
 
 
-class ThresholdPolicy(RootModel[Annotated[ExpectedCost | AlertBudget, Field(discriminator="kind")]]):
+class AlertsPerDay(Costs):
+    """Flag at most so many transactions a day, decline at most so many of them."""
+
+    kind: Literal["alerts_per_day"]
+    flagged_per_day: float = Field(default=100.0, gt=0)
+    declined_per_day: float = Field(default=10.0, gt=0)
+
+
+class ThresholdPolicy(
+    RootModel[Annotated[ExpectedCost | AlertBudget | AlertsPerDay, Field(discriminator="kind")]]
+):
     """The ``training.thresholds`` parameters: one of the policies."""
 
     model_config = ConfigDict(frozen=True)
@@ -44,10 +61,24 @@ class ThresholdPolicy(RootModel[Annotated[ExpectedCost | AlertBudget, Field(disc
     @model_validator(mode="before")
     @classmethod
     def _of_one_kind(cls, value: Any) -> Any:
-        return without_other_kinds(value, ExpectedCost, AlertBudget)
+        return without_other_kinds(value, ExpectedCost, AlertBudget, AlertsPerDay)
 
 
-def choose_thresholds(policy: ThresholdPolicy, rows: ScoredRows, amounts: NDArray[np.float64]) -> Thresholds:
+class Cuts(Protocol):
+    """Two thresholds on the calibrated probability, such as `Thresholds`."""
+
+    @property
+    def flag(self) -> float:
+        """From here on a transaction is reviewed."""
+
+    @property
+    def decline(self) -> float:
+        """From here on it is declined."""
+
+
+def choose_thresholds(
+    policy: ThresholdPolicy, rows: ScoredRows, amounts: NDArray[np.float64], days: float | None = None
+) -> Thresholds:
     """Choose the thresholds on rows that the scoring model has not seen.
 
     Parameters
@@ -55,6 +86,9 @@ def choose_thresholds(policy: ThresholdPolicy, rows: ScoredRows, amounts: NDArra
     policy : ThresholdPolicy
     rows : ScoredRows
     amounts : ndarray of shape (n_transactions,)
+    days : float, optional
+        Whose transactions the rows' weights add up to; see `covered_days`. Needed for
+        a number of alerts a day.
 
     Returns
     -------
@@ -67,8 +101,15 @@ def choose_thresholds(policy: ThresholdPolicy, rows: ScoredRows, amounts: NDArra
     weights, amounts = rows.weights[order], amounts[order]
     if isinstance(policy.root, ExpectedCost):
         flagged, declined = _least_cost(policy.root, scores, labels, weights, amounts)
+    elif isinstance(policy.root, AlertBudget):
+        legitimate = weights * (labels == 0)
+        limits = np.array([policy.root.flagged_share, policy.root.declined_share])
+        flagged, declined = _within_budget(scores, legitimate, limits * legitimate.sum())
+    elif days is None:
+        raise TrainingError("A number of alerts a day needs to know how many days the rows stand for.")
     else:
-        flagged, declined = _within_budget(policy.root, scores, labels, weights)
+        limits = np.array([policy.root.flagged_per_day, policy.root.declined_per_day])
+        flagged, declined = _within_budget(scores, weights, limits * days)
     flag, decline = _cut(scores, flagged), _cut(scores, declined)
     return Thresholds(flag=flag, decline=max(flag, decline), policy=policy.root.kind)
 
@@ -102,19 +143,17 @@ def _least_cost(
 
 
 def _within_budget(
-    policy: AlertBudget,
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int8],
-    weights: NDArray[np.float64],
+    scores: NDArray[np.float32], spent: NDArray[np.float64], limits: NDArray[np.float64]
 ) -> tuple[int, int]:
-    legitimate = np.concatenate([[0.0], np.cumsum(weights * (labels == 0))])
-    share = legitimate / legitimate[-1]
+    """Numbers of rows to flag and to decline, as many as the limits allow."""
+    total = np.concatenate([[0.0], np.cumsum(spent)])
     possible = np.concatenate([[True], scores[1:] != scores[:-1], [True]])
 
     def largest(limit: float) -> int:
-        return int(np.flatnonzero((share <= limit) & possible).max())
+        return int(np.flatnonzero((total <= limit) & possible).max())
 
-    return largest(policy.flagged_share), largest(min(policy.declined_share, policy.flagged_share))
+    flagged, declined = limits
+    return largest(flagged), largest(min(declined, flagged))
 
 
 def _cut(scores: NDArray[np.float32], count: int) -> float:
@@ -126,3 +165,44 @@ def _cut(scores: NDArray[np.float32], count: int) -> float:
     reached, below = scores[count - 1], scores[count]
     middle = np.float32((np.float64(reached) + np.float64(below)) / 2)
     return float(middle if middle > below else reached)
+
+
+def covered_days(seconds: NDArray[np.float64], share: float = 1.0) -> float:
+    """How many days' transactions rows stand for: the time they span, times their share of it.
+
+    Parameters
+    ----------
+    seconds : ndarray of shape (n_transactions,)
+    share : float
+        Below 1 where rows were drawn from days that hold others too.
+    """
+    # Rows of one moment stand for a second.
+    span = max(float(seconds.max() - seconds.min()), 1.0) if len(seconds) else 1.0
+    return span / SECONDS_PER_DAY * share
+
+
+def decision_costs(rows: ScoredRows, cuts: Cuts, costs: Costs) -> NDArray[np.float64]:
+    """What the decision about each transaction costs, without its weight.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+        With amounts.
+    cuts : Cuts
+        For instance `Thresholds`.
+    costs : Costs
+
+    Returns
+    -------
+    ndarray of shape (n_transactions,), in the table's currency
+    """
+    if rows.amounts is None:
+        raise ValueError("costs need the amount of each transaction")
+    scores = rows.scores.astype(np.float32)
+    declined = scores >= np.float32(cuts.decline)
+    reviewed = (scores >= np.float32(cuts.flag)) & ~declined
+    fraud = rows.labels == 1
+    approved_fraud = np.where(fraud & ~reviewed & ~declined, rows.amounts, 0.0)
+    return np.asarray(
+        approved_fraud + costs.review_cost * reviewed + costs.false_decline_cost * (declined & ~fraud)
+    )

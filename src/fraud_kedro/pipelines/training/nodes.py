@@ -1,4 +1,4 @@
-"""Fit, calibrate, judge and compare the candidates."""
+"""Fit and calibrate the candidates, and choose their thresholds."""
 
 from __future__ import annotations
 
@@ -6,30 +6,23 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 from scipy.special import logit
 
 from fraud_kedro.algorithms.base import LabelledMatrix
-from fraud_kedro.algorithms.model import EnsembleModel, FraudModel, ScoringModel, bounded_probability
+from fraud_kedro.algorithms.model import EnsembleModel, FraudModel, bounded_probability
 from fraud_kedro.algorithms.registry import ENSEMBLE, get_algorithm
-from fraud_kedro.champion.bundle import Metric, Thresholds
-from fraud_kedro.evaluation.bootstrap import bootstrap_interval
+from fraud_kedro.champion.bundle import DataRecord, Thresholds
 from fraud_kedro.evaluation.calibration_choice import ChosenCalibration, choose_calibration
-from fraud_kedro.evaluation.metrics import ScoredRows, average_precision, figures, roc_auc
-from fraud_kedro.evaluation.thresholds import choose_thresholds
+from fraud_kedro.evaluation.thresholds import choose_thresholds, covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
-from fraud_kedro.pipelines.training.options import Comparison, Evaluation, TrainingOptions
-from fraud_kedro.pipelines.tuning.options import BestParameters, TuningOptions
+from fraud_kedro.pipelines.training.options import TrainingOptions
+from fraud_kedro.pipelines.training.scored import SCORE, scored_rows, share_of_days
+from fraud_kedro.pipelines.tuning.options import BestParameters
 from fraud_kedro.schema import ResolvedSchema
 
 logger = logging.getLogger(__name__)
-
-SCORE = "probability"
-
-# Figures with an interval; the others follow from a threshold or are cheap to see.
-_WITH_INTERVAL = {"average_precision": average_precision, "roc_auc": roc_auc}
 
 
 def fit_on_train(
@@ -61,11 +54,18 @@ def fit_on_train(
 
 
 def select_thresholds(
-    validation_scores: pl.DataFrame, resolved_schema: ResolvedSchema, training: TrainingOptions
+    validation_scores: pl.DataFrame,
+    resolved_schema: ResolvedSchema,
+    data_record: DataRecord,
+    training: TrainingOptions,
 ) -> Thresholds:
     """Choose where to flag and where to decline on the held-out validation scores."""
-    rows = _scored(validation_scores, resolved_schema)
-    return choose_thresholds(training.thresholds, rows, validation_scores[resolved_schema.amount].to_numpy())
+    rows = scored_rows(validation_scores, resolved_schema)
+    seconds = validation_scores[resolved_schema.time].to_numpy()
+    days = covered_days(seconds, share_of_days(data_record, len(rows.labels)))
+    return choose_thresholds(
+        training.thresholds, rows, validation_scores[resolved_schema.amount].to_numpy(), days
+    )
 
 
 def refit(
@@ -134,59 +134,6 @@ def combine(
     return evaluation_model, model, _with_scores(scores[0], chosen.log_odds)
 
 
-def evaluate(
-    evaluation_model: ScoringModel,
-    validation_scores: pl.DataFrame,
-    test: pl.DataFrame,
-    thresholds: Thresholds,
-    training: TrainingOptions,
-    seed: int,
-) -> Evaluation:
-    """Judge a candidate on the untouched test rows."""
-    schema = evaluation_model.schema
-    data = labelled_matrix(test, schema)
-    rows = ScoredRows(data.labels, evaluation_model.probability(data.features), data.weights, data.amounts)
-    test_figures = {name: Metric(value=value) for name, value in figures(rows, thresholds.flag).items()}
-    for name, figure in _WITH_INTERVAL.items():
-        low, high = bootstrap_interval(figure, rows, repetitions=training.bootstrap_repetitions, seed=seed)
-        test_figures[name] = Metric(value=test_figures[name].value, low=low, high=high)
-    held_out = figures(_scored(validation_scores, schema), thresholds.flag)
-    return Evaluation(
-        algorithm=evaluation_model.algorithm,
-        parameters=dict(evaluation_model.parameters),
-        thresholds=thresholds,
-        validation={name: Metric(value=value) for name, value in held_out.items()},
-        test=test_figures,
-    )
-
-
-def compare(tuning: TuningOptions, *evaluations: Evaluation) -> tuple[Comparison, pd.DataFrame]:
-    """Rank the candidates by their objective on validation rows; the first is the champion-elect.
-
-    Returns
-    -------
-    comparison : Comparison
-    comparison_table : DataFrame
-        A row per candidate, for people.
-    """
-    objective = tuning.objective
-    ranked = tuple(sorted(evaluations, key=lambda e: (-e.validation[objective].value, e.algorithm)))
-    shown = ("average_precision", "roc_auc", "precision", "recall", "f1")
-    table = pd.DataFrame(
-        [
-            {
-                "algorithm": candidate.algorithm,
-                **{f"validation_{name}": candidate.validation[name].value for name in shown},
-                **{f"test_{name}": candidate.test[name].value for name in shown},
-                "test_average_precision_low": candidate.test["average_precision"].low,
-                "test_average_precision_high": candidate.test["average_precision"].high,
-            }
-            for candidate in ranked
-        ]
-    )
-    return Comparison(objective=objective, champion=ranked[0].algorithm, candidates=ranked), table
-
-
 def _fit(data: LabelledMatrix, best: BestParameters, training: TrainingOptions, seed: int) -> object:
     return get_algorithm(best.algorithm).fit(data, best.parameters, seed=seed, n_jobs=training.n_jobs)
 
@@ -202,8 +149,3 @@ def _calibrate(
 
 def _with_scores(frame: pl.DataFrame, log_odds: NDArray[np.float64]) -> pl.DataFrame:
     return frame.with_columns(pl.Series(SCORE, bounded_probability(log_odds)))
-
-
-def _scored(frame: pl.DataFrame, schema: ResolvedSchema) -> ScoredRows:
-    data = labelled_matrix(frame, schema)
-    return ScoredRows(data.labels, frame[SCORE].to_numpy(), data.weights, data.amounts)

@@ -7,8 +7,25 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
-from fraud_kedro.evaluation.thresholds import ThresholdPolicy
+from fraud_kedro.evaluation.slices import Slice
+from fraud_kedro.evaluation.thresholds import Costs, ThresholdPolicy
 from fraud_kedro.options import Options
+
+
+class ExplanationOptions(Options):
+    """How many test rows are explained; half of them frauds where there are so many.
+
+    Attributes
+    ----------
+    shap_rows : int
+        With contributions of each feature.
+    permutation_rows, permutation_repeats : int
+        On which features are drawn anew, and how often.
+    """
+
+    shap_rows: int = Field(default=400, ge=1)
+    permutation_rows: int = Field(default=2000, ge=2)
+    permutation_repeats: int = Field(default=3, ge=1)
 
 
 class TrainingOptions(Options):
@@ -24,6 +41,11 @@ class TrainingOptions(Options):
     thresholds : ThresholdPolicy
     bootstrap_repetitions : int
         For the 95 % intervals on test rows.
+    alerts_per_day : int
+        Of the figure "precision at k per day".
+    amount_bands : tuple of float
+        Limits between the amounts whose figures are shown apart, in the table's currency.
+    explanation : ExplanationOptions
     n_jobs : int
         Threads of one fit.
     """
@@ -32,7 +54,31 @@ class TrainingOptions(Options):
     calibration: str = "auto"
     thresholds: ThresholdPolicy
     bootstrap_repetitions: int = Field(default=200, ge=10)
+    alerts_per_day: int = Field(default=100, ge=1)
+    amount_bands: tuple[float, ...] = (10.0, 50.0, 200.0, 1000.0)
+    explanation: ExplanationOptions = ExplanationOptions()
     n_jobs: int = Field(default=2, ge=1)
+
+
+class JudgedRows(Options):
+    """The rows a candidate is judged on.
+
+    Attributes
+    ----------
+    transactions, weighted_frauds : float
+        What they stand for: the sums of their weights.
+    days : float
+        Whose transactions they stand for.
+    weighted : bool
+        Whether the table has weights.
+    """
+
+    rows: int
+    frauds: int
+    transactions: float
+    weighted_frauds: float
+    days: float
+    weighted: bool
 
 
 class Evaluation(Options):
@@ -45,6 +91,17 @@ class Evaluation(Options):
     validation, test : dict of str to Metric
         The validation figures are of a fit on the training part alone, the test
         figures of the recipe fitted without the test part, with intervals.
+    calibration : str
+        The method.
+    costs : Costs
+        What the figures of cost are made of.
+    rows : JudgedRows or None
+        The test rows.
+    decisions : dict of str to dict of str to float
+        Weighted numbers of legitimate transactions and frauds among the test rows
+        that are approved, reviewed and declined.
+    slices : tuple of Slice
+        Parts of the test rows.
     """
 
     algorithm: str
@@ -52,11 +109,40 @@ class Evaluation(Options):
     thresholds: Thresholds
     validation: dict[str, Metric]
     test: dict[str, Metric]
+    calibration: str = ""
+    costs: Costs = Costs()
+    rows: JudgedRows | None = None
+    decisions: dict[str, dict[str, float]] = Field(default_factory=dict)
+    slices: tuple[Slice, ...] = ()
+
+
+class Difference(Options):
+    """A figure of two candidates on the same resamples of the test rows.
+
+    Attributes
+    ----------
+    value, low, high : float
+        First minus second, with its paired 95 % interval.
+    verdict : str
+        ``noise`` where the interval holds 0, else the name of the better one.
+    """
+
+    figure: str
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+    verdict: str
 
 
 class Comparison(Options):
-    """The candidates side by side, the best on validation rows first."""
+    """The candidates side by side, the best on validation rows first.
+
+    `differences` are on test rows, and decide nothing.
+    """
 
     objective: str
     champion: str
     candidates: tuple[Evaluation, ...]
+    differences: tuple[Difference, ...] = ()

@@ -10,14 +10,9 @@ from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, CANDIDATE_NAMES, ENSEMBLE
 from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
-from fraud_kedro.pipelines.training.nodes import (
-    combine,
-    compare,
-    evaluate,
-    fit_on_train,
-    refit,
-    select_thresholds,
-)
+from fraud_kedro.pipelines.training.explaining import explain
+from fraud_kedro.pipelines.training.judgement import compare, evaluate
+from fraud_kedro.pipelines.training.nodes import combine, fit_on_train, refit, select_thresholds
 
 
 def create_pipeline() -> Pipeline:
@@ -79,7 +74,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 select_thresholds,
-                inputs=["validation_scores", "resolved_schema", "params:training"],
+                inputs=["validation_scores", "resolved_schema", "data_record", "params:training"],
                 outputs="thresholds",
                 name="select_thresholds",
             ),
@@ -90,23 +85,31 @@ def create_pipeline() -> Pipeline:
                     "validation_scores",
                     "test",
                     "thresholds",
+                    "data_record",
                     "params:training",
                     "params:seed",
                 ],
-                outputs="evaluation",
+                outputs=["evaluation", "test_scores", "bootstrap"],
                 name="evaluate",
+            ),
+            Node(
+                explain,
+                inputs=["evaluation_model", "test", "params:training", "params:seed"],
+                outputs=["contributions", "permutation_importance"],
+                name="explain",
             ),
         ]
     )
+    judged = [f"{name}_{kind}" for name in CANDIDATE_NAMES for kind in ("evaluation", "bootstrap")]
     comparison = Pipeline(
         [
             Node(
                 compare,
-                inputs=["params:tuning", *(f"{name}_evaluation" for name in CANDIDATE_NAMES)],
-                outputs=["comparison", "comparison_table"],
+                inputs=["params:tuning", *judged],
+                outputs=["comparison", "comparison_table", "differences_table"],
                 name="compare",
             )
         ]
     )
-    judged = instantiate(judge, own={"evaluation_model", "validation_scores"}, names=CANDIDATE_NAMES)
-    return grouped([*instantiate(fit, own={"best_parameters"}), ensemble, *judged, comparison], "training")
+    judging = instantiate(judge, own={"evaluation_model", "validation_scores"}, names=CANDIDATE_NAMES)
+    return grouped([*instantiate(fit, own={"best_parameters"}), ensemble, *judging, comparison], "training")

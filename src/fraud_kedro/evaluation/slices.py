@@ -1,0 +1,127 @@
+"""Figures of parts of the rows: by amount and by hour of the day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fraud_kedro.champion.bundle import Metric
+from fraud_kedro.evaluation.bootstrap import interval, resampled_weights
+from fraud_kedro.evaluation.measures import decisions, measure, ranking
+from fraud_kedro.evaluation.metrics import ScoredRows
+from fraud_kedro.evaluation.thresholds import Cuts
+from fraud_kedro.options import Options
+from fraud_kedro.schema import SECONDS_PER_DAY
+
+# Figures that say something of a part with few frauds.
+SLICE_FIGURES = ("average_precision", "recall", "precision", "false_positive_rate")
+HOURS = 4
+
+
+class Slice(Options):
+    """One part of the rows.
+
+    Attributes
+    ----------
+    by : {"amount", "hour"}
+    band : str
+        Which part, for people.
+    rows, frauds : int
+    transactions, weighted_frauds : float
+        What they stand for.
+    figures : dict of str to Metric
+        Without those that the part does not define, such as recall without a fraud.
+        An interval is missing where too many draws have no fraud in the part.
+    """
+
+    by: str
+    band: str
+    rows: int
+    frauds: int
+    transactions: float
+    weighted_frauds: float
+    figures: dict[str, Metric] = Field(default_factory=dict)
+
+
+def slices(
+    rows: ScoredRows, cuts: Cuts, amount_bands: Sequence[float], *, repetitions: int, seed: int
+) -> tuple[Slice, ...]:
+    """Judge the rows by amount band and by hour, on the resamples of the whole.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+        With amounts and seconds.
+    cuts : Cuts
+    amount_bands : sequence of float
+        The limits between bands, in the table's currency.
+    repetitions, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    tuple of Slice
+        Bands without rows are left out.
+    """
+    parts = {key: part for key, part in _parts(rows, amount_bands) if len(part)}
+    taken = {key: rows.take(part) for key, part in parts.items()}
+    measures = {key: (ranking(part), decisions(part, cuts)) for key, part in taken.items()}
+    drawn: dict[tuple[str, str], dict[str, list[NDArray[np.float64]]]] = {key: {} for key in parts}
+    for weights in resampled_weights(rows, repetitions, seed):
+        for key, part in parts.items():
+            for each in measures[key]:
+                for name, values in each(weights[part]).items():
+                    drawn[key].setdefault(name, []).append(values)
+    return tuple(
+        Slice(
+            by=by,
+            band=band,
+            rows=len(part.labels),
+            frauds=int(part.labels.sum()),
+            transactions=float(part.weights.sum()),
+            weighted_frauds=float(part.weights[part.labels == 1].sum()),
+            figures=_metrics(measure(part, measures[by, band]), drawn[by, band]),
+        )
+        for (by, band), part in taken.items()
+    )
+
+
+def _parts(
+    rows: ScoredRows, amount_bands: Sequence[float]
+) -> Iterator[tuple[tuple[str, str], NDArray[np.intp]]]:
+    if rows.amounts is not None:
+        limits = sorted(amount_bands)
+        band = np.searchsorted(limits, rows.amounts, side="right")
+        for number in range(len(limits) + 1):
+            yield ("amount", _amount_band(limits, number)), np.flatnonzero(band == number)
+    if rows.seconds is not None:
+        hour = (rows.seconds % SECONDS_PER_DAY / 3600).astype(int)
+        for first in range(0, 24, HOURS):
+            yield (
+                ("hour", f"{first:02} to {first + HOURS:02} h"),
+                np.flatnonzero(hour // HOURS == first // HOURS),
+            )
+
+
+def _amount_band(limits: Sequence[float], number: int) -> str:
+    if not limits:
+        return "all"
+    if number == 0:
+        return f"below {limits[0]:g}"
+    if number == len(limits):
+        return f"{limits[-1]:g} and more"
+    return f"{limits[number - 1]:g} to {limits[number]:g}"
+
+
+def _metrics(
+    values: Mapping[str, float], drawn: Mapping[str, list[NDArray[np.float64]]]
+) -> dict[str, Metric]:
+    found = {}
+    for name in SLICE_FIGURES:
+        if name in values:
+            low, high = interval(np.concatenate(drawn[name])) or (None, None)
+            found[name] = Metric(value=values[name], low=low, high=high)
+    return found
