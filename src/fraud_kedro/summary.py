@@ -31,7 +31,7 @@ def _console() -> Console:
 
 def print_comparison(comparison: Comparison) -> None:
     """Validation and test figures of each algorithm, with the interval of its average precision."""
-    table = Table(title=f"Candidates, best {comparison.objective} on validation rows first")
+    table = Table(title="Candidates, the champion-elect first")
     table.add_column("algorithm")
     table.add_column("rows")
     for title in _SHOWN.values():
@@ -41,6 +41,7 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(candidate.algorithm, "validation", *_cells(candidate.validation))
         table.add_row("", "test", *_cells(candidate.test), end_section=True)
     _console().print(table)
+    _console().print(f"{comparison.reason}.", markup=False, highlight=False)
 
 
 def _cells(figures: Mapping[str, Metric]) -> list[str]:

@@ -25,6 +25,7 @@ from fraud_kedro.evaluation.slices import slices
 from fraud_kedro.evaluation.thresholds import Costs, covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import (
+    Choice,
     Comparison,
     Difference,
     Evaluation,
@@ -32,7 +33,6 @@ from fraud_kedro.pipelines.training.options import (
     TrainingOptions,
 )
 from fraud_kedro.pipelines.training.scored import scored_rows, scored_table, share_of_days
-from fraud_kedro.pipelines.tuning.options import TuningOptions
 
 # Figures of which less is better.
 SMALLER_IS_BETTER = frozenset(
@@ -104,13 +104,13 @@ def evaluate(
 
 
 def compare(
-    tuning: TuningOptions, *judged: Evaluation | pl.DataFrame
+    choice: Choice, *judged: Evaluation | pl.DataFrame
 ) -> tuple[Comparison, pd.DataFrame, pd.DataFrame]:
-    """Rank the candidates by their objective on validation rows; the first is the champion-elect.
+    """Put the candidates side by side: the champion-elect, then the others as they stand on validation rows.
 
     Parameters
     ----------
-    tuning : TuningOptions
+    choice : Choice
     *judged : Evaluation and DataFrame, in turn
         Each candidate's evaluation and the figures of its resamples.
 
@@ -126,8 +126,9 @@ def compare(
     evaluations = [item for item in judged if isinstance(item, Evaluation)]
     draws = [item for item in judged if isinstance(item, pl.DataFrame)]
     drawn = {each.algorithm: frame for each, frame in zip(evaluations, draws, strict=True)}
-    objective = tuning.objective
-    ranked = tuple(sorted(evaluations, key=lambda e: (-_merit(e, objective), e.algorithm)))
+    place = {standing.algorithm: number for number, standing in enumerate(choice.standings)}
+    place[choice.champion] = -1
+    ranked = tuple(sorted(evaluations, key=lambda each: place[each.algorithm]))
     differences = tuple(
         _difference(figure, first, second, drawn[first.algorithm], drawn[second.algorithm])
         for first, second in combinations(ranked, 2)
@@ -135,7 +136,11 @@ def compare(
         if figure in first.test and figure in second.test
     )
     comparison = Comparison(
-        objective=objective, champion=ranked[0].algorithm, candidates=ranked, differences=differences
+        objective=choice.objective,
+        champion=choice.champion,
+        reason=choice.reason,
+        candidates=ranked,
+        differences=differences,
     )
     table = pd.DataFrame([_table_row(candidate) for candidate in ranked])
     return comparison, table, pd.DataFrame([each.model_dump() for each in differences])
@@ -174,12 +179,6 @@ def _decision_counts(rows: ScoredRows, thresholds: Thresholds) -> dict[str, dict
         }
         for name, decided in (("approve", ~review & ~decline), ("review", review), ("decline", decline))
     }
-
-
-def _merit(evaluation: Evaluation, objective: str) -> float:
-    # What tuning calls the cost is what it saves: more is better.
-    name = "savings" if objective == "expected_cost" else objective
-    return evaluation.validation[name].value
 
 
 def _difference(

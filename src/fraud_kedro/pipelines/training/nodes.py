@@ -15,11 +15,12 @@ from fraud_kedro.algorithms.model import EnsembleModel, FraudModel, bounded_prob
 from fraud_kedro.algorithms.registry import ENSEMBLE, get_algorithm
 from fraud_kedro.champion.bundle import DataRecord, Thresholds
 from fraud_kedro.evaluation.calibration_choice import ChosenCalibration, choose_calibration
+from fraud_kedro.evaluation.selection import harmful_members
 from fraud_kedro.evaluation.thresholds import choose_thresholds, covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import TrainingOptions
 from fraud_kedro.pipelines.training.scored import SCORE, scored_rows, share_of_days
-from fraud_kedro.pipelines.tuning.options import BestParameters
+from fraud_kedro.pipelines.tuning.options import BestParameters, TuningOptions
 from fraud_kedro.schema import ResolvedSchema
 
 logger = logging.getLogger(__name__)
@@ -104,15 +105,17 @@ def refit(
 
 
 def combine(
+    tuning: TuningOptions,
     training: TrainingOptions,
     resolved_schema: ResolvedSchema,
     seed: int,
     *candidates: FraudModel | pl.DataFrame,
 ) -> tuple[EnsembleModel, EnsembleModel, pl.DataFrame]:
-    """Make the ensemble of the candidates.
+    """Make the ensemble of the candidates, without those it is clearly better off without.
 
     Parameters
     ----------
+    tuning : TuningOptions
     training : TrainingOptions
     resolved_schema : ResolvedSchema
     seed : int
@@ -128,9 +131,31 @@ def combine(
     models = [item for item in candidates if isinstance(item, FraudModel)]
     scores = [item for item in candidates if isinstance(item, pl.DataFrame)]
     held_out = labelled_matrix(scores[0], resolved_schema)
-    mean = np.mean([logit(frame[SCORE].to_numpy()) for frame in scores], axis=0)
+    log_odds = {
+        model.algorithm: logit(frame[SCORE].to_numpy())
+        for model, frame in zip(models[::2], scores, strict=True)
+    }
+    # A cost needs thresholds, which are chosen later; the ranking decides what they can be worth.
+    figure = "roc_auc" if tuning.objective == "roc_auc" else "average_precision"
+    harmful = harmful_members(
+        log_odds,
+        held_out.labels,
+        held_out.weights,
+        figure,
+        repetitions=training.bootstrap_repetitions,
+        seed=seed,
+    )
+    for name, lead in harmful.items():
+        logger.info("%s: without %s, whose absence adds %.4f of %s", ENSEMBLE, name, lead.value, figure)
+    mean = np.mean([each for name, each in log_odds.items() if name not in harmful], axis=0)
     chosen = _calibrate(ENSEMBLE, mean, held_out, training, seed)
-    evaluation_model, model = (EnsembleModel(tuple(models[first::2]), chosen.calibration) for first in (0, 1))
+    evaluation_model, model = (
+        EnsembleModel(
+            tuple(member for member in models[first::2] if member.algorithm not in harmful),
+            chosen.calibration,
+        )
+        for first in (0, 1)
+    )
     return evaluation_model, model, _with_scores(scores[0], chosen.log_odds)
 
 

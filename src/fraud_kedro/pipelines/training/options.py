@@ -136,13 +136,48 @@ class Difference(Options):
     verdict: str
 
 
+class Standing(Options):
+    """A candidate on validation rows.
+
+    Attributes
+    ----------
+    value : float
+        The objective.
+    behind : float
+        How far it is behind the best.
+    standard_error : float
+        Of `behind`, from paired resamples.
+    """
+
+    algorithm: str
+    value: float
+    behind: float
+    standard_error: float | None
+
+
+class Choice(Options):
+    """Which candidate is to be the champion, and why.
+
+    Attributes
+    ----------
+    standings : tuple of Standing
+        The best first.
+    """
+
+    objective: str
+    champion: str
+    reason: str
+    standings: tuple[Standing, ...]
+
+
 class Comparison(Options):
-    """The candidates side by side, the best on validation rows first.
+    """The candidates side by side, the champion-elect first.
 
     `differences` are on test rows, and decide nothing.
     """
 
     objective: str
     champion: str
+    reason: str
     candidates: tuple[Evaluation, ...]
     differences: tuple[Difference, ...] = ()

@@ -13,6 +13,7 @@ from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.training.explaining import explain
 from fraud_kedro.pipelines.training.judgement import compare, evaluate
 from fraud_kedro.pipelines.training.nodes import combine, fit_on_train, refit, select_thresholds
+from fraud_kedro.pipelines.training.selection import choose_champion
 
 
 def create_pipeline() -> Pipeline:
@@ -57,7 +58,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 combine,
-                inputs=["params:training", "resolved_schema", "params:seed", *members],
+                inputs=["params:tuning", "params:training", "resolved_schema", "params:seed", *members],
                 outputs=[
                     f"{ENSEMBLE}_evaluation_model",
                     f"{ENSEMBLE}_model",
@@ -101,14 +102,21 @@ def create_pipeline() -> Pipeline:
         ]
     )
     judged = [f"{name}_{kind}" for name in CANDIDATE_NAMES for kind in ("evaluation", "bootstrap")]
+    validated = [f"{name}_{kind}" for name in CANDIDATE_NAMES for kind in ("validation_scores", "thresholds")]
     comparison = Pipeline(
         [
             Node(
+                choose_champion,
+                inputs=["params:tuning", "params:training", "resolved_schema", "params:seed", *validated],
+                outputs="choice",
+                name="choose_champion",
+            ),
+            Node(
                 compare,
-                inputs=["params:tuning", *judged],
+                inputs=["choice", *judged],
                 outputs=["comparison", "comparison_table", "differences_table"],
                 name="compare",
-            )
+            ),
         ]
     )
     judging = instantiate(judge, own={"evaluation_model", "validation_scores"}, names=CANDIDATE_NAMES)

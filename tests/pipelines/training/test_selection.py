@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import expit
+
+from fraud_kedro.algorithms.registry import CANDIDATE_NAMES, ENSEMBLE
+from fraud_kedro.champion.bundle import Thresholds
+from fraud_kedro.pipelines.training.options import TrainingOptions
+from fraud_kedro.pipelines.training.selection import choose_champion
+from fraud_kedro.pipelines.tuning.options import TuningOptions
+
+LABELS = np.repeat([0, 1], [2000, 100])
+NOISE = {name: np.random.default_rng(n).normal(size=2100) for n, name in enumerate(CANDIDATE_NAMES)}
+
+
+@pytest.fixture
+def choose(parts, training):
+    def choose(strengths, objective="average_precision", flags=None, shared_noise=0.0):
+        schema = parts.schema
+        validated = []
+        for name in CANDIDATE_NAMES:
+            noise = shared_noise * NOISE[ENSEMBLE] + (1 - shared_noise) * NOISE[name]
+            log_odds = strengths[name] * LABELS + noise - 4
+            validated += [
+                pl.DataFrame(
+                    {
+                        schema.label: LABELS,
+                        schema.amount: np.full(2100, 100.0),
+                        schema.time: np.arange(2100.0),
+                        "probability": expit(log_odds),
+                    }
+                ),
+                Thresholds(flag=(flags or {}).get(name, 0.5), decline=1.0, policy="expected_cost"),
+            ]
+        tuning = TuningOptions(objective=objective, storage="sqlite://")
+        return choose_champion(tuning, training, schema, 0, *validated)
+
+    return choose
+
+
+@pytest.fixture
+def training():
+    return TrainingOptions.model_validate(
+        {"thresholds": {"kind": "expected_cost"}, "bootstrap_repetitions": 100}
+    )
+
+
+def test_a_candidate_that_is_clearly_better_than_the_ensemble_is_chosen(choose):
+    choice = choose({name: 2.0 for name in CANDIDATE_NAMES} | {"lightgbm": 5.0})
+    assert choice.champion == "lightgbm"
+    assert choice.standings[0].algorithm == "lightgbm"
+    assert "lightgbm has the best average_precision on validation rows" in choice.reason
+
+
+def test_the_ensemble_is_chosen_where_it_is_the_best(choose):
+    choice = choose({name: 2.0 for name in CANDIDATE_NAMES} | {ENSEMBLE: 5.0})
+    assert choice.champion == ENSEMBLE
+    assert choice.reason == "the ensemble has the best average_precision on validation rows"
+
+
+def test_the_ensemble_is_chosen_where_the_best_is_ahead_by_chance(choose):
+    choice = choose({name: 3.0 for name in CANDIDATE_NAMES} | {ENSEMBLE: 2.999}, shared_noise=0.95)
+    best = choice.standings[0]
+    assert best.algorithm != ENSEMBLE
+    assert choice.champion == ENSEMBLE
+    assert choice.reason.startswith(f"the ensemble is as good as {best.algorithm}")
+
+
+def test_candidates_stand_in_the_order_of_the_objective(choose):
+    choice = choose({name: float(n) for n, name in enumerate(CANDIDATE_NAMES)}, objective="roc_auc")
+    values = [standing.value for standing in choice.standings]
+    assert values == sorted(values, reverse=True)
+    assert [s.behind for s in choice.standings] == pytest.approx([values[0] - value for value in values])
+
+
+def test_by_cost_the_thresholds_decide(choose):
+    # The ranking is the same for all; only xgboost's threshold catches the frauds.
+    same = {name: 6.0 for name in CANDIDATE_NAMES}
+    choice = choose(same, "expected_cost", flags={name: 1.0 for name in CANDIDATE_NAMES} | {"xgboost": 0.4})
+    assert choice.champion == "xgboost"
+    assert choice.standings[0].value > 0.5
+    assert choice.standings[-1].value == 0.0
