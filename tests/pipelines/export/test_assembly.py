@@ -20,7 +20,7 @@ from fraud_kedro.pipelines.export.assembly import (
     score_histogram,
     self_test,
 )
-from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
 SCHEMA = ResolvedSchema(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
 from fraud_kedro.pipelines.model_input import labelled_matrix
-from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
 SELF_TEST_ROWS = 16

@@ -10,12 +10,14 @@ import polars as pl
 
 from fraud_kedro.algorithms.model import EnsembleModel, FraudModel
 from fraud_kedro.champion.bundle import DataRecord, Metric, Thresholds
+from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.bootstrap import bootstrap, interval
 from fraud_kedro.evaluation.measures import (
     Measure,
     alert_precision,
     costs_of_decisions,
     decisions,
+    left_out,
     measure,
     probabilities,
     ranking,
@@ -25,11 +27,13 @@ from fraud_kedro.evaluation.slices import slices
 from fraud_kedro.evaluation.thresholds import Costs, covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import (
+    NOISE,
     Comparison,
     Difference,
     Evaluation,
     JudgedRows,
     TrainingOptions,
+    figure_of,
 )
 from fraud_kedro.pipelines.training.scored import scored_rows, scored_table, share_of_days
 from fraud_kedro.pipelines.tuning.options import TuningOptions
@@ -47,7 +51,6 @@ COMPARED = (
     "savings",
     "log_loss",
 )
-NOISE = "noise"
 
 
 def evaluate(
@@ -96,6 +99,7 @@ def evaluate(
             weighted=schema.sample_weight is not None,
         ),
         decisions=_decision_counts(rows, thresholds),
+        left_out=left_out(rows, measures),
         slices=slices(
             rows, thresholds, training.amount_bands, repetitions=training.bootstrap_repetitions, seed=seed
         ),
@@ -127,7 +131,7 @@ def compare(
     draws = [item for item in judged if isinstance(item, pl.DataFrame)]
     drawn = {each.algorithm: frame for each, frame in zip(evaluations, draws, strict=True)}
     objective = tuning.objective
-    ranked = tuple(sorted(evaluations, key=lambda e: (-_merit(e, objective), e.algorithm)))
+    ranked = tuple(sorted(evaluations, key=lambda each: (-_merit(each, objective), each.algorithm)))
     differences = tuple(
         _difference(figure, first, second, drawn[first.algorithm], drawn[second.algorithm])
         for first, second in combinations(ranked, 2)
@@ -177,8 +181,12 @@ def _decision_counts(rows: ScoredRows, thresholds: Thresholds) -> dict[str, dict
 
 
 def _merit(evaluation: Evaluation, objective: str) -> float:
-    # What tuning calls the cost is what it saves: more is better.
-    name = "savings" if objective == "expected_cost" else objective
+    name = figure_of(objective)
+    if name not in evaluation.validation:
+        raise TrainingError(
+            f"The objective {objective} is not defined on the validation part, whose frauds have no amount. "
+            "Choose another tuning.objective, or name the column of the amounts (schema.amount)."
+        )
     return evaluation.validation[name].value
 
 
@@ -186,11 +194,11 @@ def _difference(
     figure: str, first: Evaluation, second: Evaluation, of_first: pl.DataFrame, of_second: pl.DataFrame
 ) -> Difference:
     value = first.test[figure].value - second.test[figure].value
-    low, high = interval((of_first[figure] - of_second[figure]).to_numpy()) or (-np.inf, np.inf)
+    low, high = interval((of_first[figure] - of_second[figure]).to_numpy()) or (None, None)
     verdict = NOISE
-    if low > 0 or high < 0:
-        better, worse = first.algorithm, second.algorithm
-        verdict = better if (low > 0) != (figure in SMALLER_IS_BETTER) else worse
+    if low is not None and high is not None and (low > 0 or high < 0):
+        larger, smaller = (first, second) if low > 0 else (second, first)
+        verdict = smaller.algorithm if figure in SMALLER_IS_BETTER else larger.algorithm
     return Difference(
         figure=figure,
         first=first.algorithm,
