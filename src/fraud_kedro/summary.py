@@ -30,7 +30,7 @@ def _console() -> Console:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Validation and test figures of each algorithm, with the interval of its average precision."""
+    """Figures of each candidate, the interval of its average precision, and which differences are noise."""
     table = Table(title=f"Candidates, best {comparison.objective} on validation rows first")
     table.add_column("algorithm")
     table.add_column("rows")
@@ -40,7 +40,10 @@ def print_comparison(comparison: Comparison) -> None:
     for candidate in comparison.candidates:
         table.add_row(candidate.algorithm, "validation", *_cells(candidate.validation))
         table.add_row("", "test", *_cells(candidate.test), end_section=True)
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    if verdict := comparison.verdict(comparison.champion):
+        console.print(verdict, markup=False, highlight=False)
 
 
 def _cells(figures: Mapping[str, Metric]) -> list[str]:

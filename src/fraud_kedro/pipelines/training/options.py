@@ -177,6 +177,26 @@ class Comparison(Options):
         """The figure that the candidates were ranked by."""
         return figure_of(self.objective)
 
+    def verdict(self, name: str) -> str:
+        """Say in words how one candidate compares on test rows, and what of it is noise.
+
+        Returns
+        -------
+        str
+            A sentence, empty where nothing was compared.
+        """
+        groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart from it": []}
+        for each in self.between(name, self.figure):
+            kind = {NOISE: "not told apart from it", name: "worse"}.get(each.verdict, "better")
+            groups[kind].append(each.second)
+        told = "; ".join(
+            f"{' and '.join(', '.join(names).rsplit(', ', 1))} "
+            f"{'is' if len(names) == 1 else 'are'} {kind}{' (noise)' if kind.startswith('not') else ''}"
+            for kind, names in groups.items()
+            if names
+        )
+        return f"Against {name}, by {self.figure} on test rows: {told}." if told else ""
+
     def between(self, name: str, figure: str) -> tuple[Difference, ...]:
         """The differences of one candidate to the others in one figure, the candidate first."""
         return tuple(
