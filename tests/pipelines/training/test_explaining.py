@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,8 +26,11 @@ def test_contributions_and_base_add_up_to_the_calibrated_log_odds_of_the_rows(pa
     names = [f"contribution_{name}" for name in parts.schema.features]
     total = contributions["base_value"].to_numpy() + contributions.select(names).to_numpy().sum(axis=1)
     np.testing.assert_allclose(total, contributions["log_odds"], atol=1e-6)
-    np.testing.assert_array_equal(contributions.select(parts.schema.features).to_numpy(), data.features[rows])
-    np.testing.assert_array_equal(contributions["Class"], data.labels[rows])
+    np.testing.assert_array_equal(
+        contributions.select(f"value_{name}" for name in parts.schema.features).to_numpy(),
+        data.features[rows],
+    )
+    np.testing.assert_array_equal(contributions["label"], data.labels[rows])
     assert contributions["weight"].sum() == pytest.approx(len(parts.test))
 
 
@@ -50,6 +55,19 @@ def test_a_sample_of_all_rows_ranks_as_they_do(parts, candidate):
     options = candidate.training.explanation.model_copy(update={"shap_rows": 10_000})
     training = candidate.training.model_copy(update={"explanation": options})
     contributions, _ = explain(candidate.evaluation_model, parts.test, training, 0)
-    labels, log_odds, weights = (contributions[name].to_numpy() for name in ("Class", "log_odds", "weight"))
+    labels, log_odds, weights = (contributions[name].to_numpy() for name in ("label", "log_odds", "weight"))
     expected = candidate.evaluation.test["average_precision"].value
     assert average_precision(ScoredRows(labels, log_odds, weights)) == pytest.approx(expected)
+
+
+def test_features_may_be_called_as_the_other_columns_are(parts, candidate):
+    names = {"V1": "weight", "V2": "row", "V3": "label", "V4": "log_odds", "V5": "base_value"}
+    features = tuple(names.get(name, name) for name in parts.schema.features)
+    schema = parts.schema.model_copy(update={"features": features})
+    model = replace(candidate.evaluation_model, schema=schema)
+    renamed, _ = explain(model, parts.test.rename(names), candidate.training, 0)
+    plain, _ = explain(candidate.evaluation_model, parts.test, candidate.training, 0)
+    for column in ("weight", "row", "label", "log_odds"):
+        assert renamed[column].equals(plain[column])
+    assert renamed["value_weight"].equals(plain["value_V1"])
+    assert renamed["contribution_label"].equals(plain["contribution_V3"])

@@ -10,7 +10,7 @@ from fraud_kedro.evaluation.plots.decisions import decision_figure
 from fraud_kedro.evaluation.plots.explanation import explanation_figure
 from fraud_kedro.evaluation.plots.probabilities import probability_figure
 from fraud_kedro.evaluation.plots.ranking import ranking_figure
-from fraud_kedro.pipelines.training.explaining import CONTRIBUTION, WEIGHT
+from fraud_kedro.pipelines.training.explaining import CONTRIBUTION, VALUE, WEIGHT
 from fraud_kedro.pipelines.training.options import Evaluation
 from fraud_kedro.pipelines.training.scored import scored_rows
 from fraud_kedro.schema import ResolvedSchema
@@ -49,7 +49,7 @@ def draw(
             f"{name} on a sample of test rows",
             features,
             falls,
-            contributions.select(features).to_numpy().astype(np.float64),
+            contributions.select(f"{VALUE}{feature}" for feature in features).to_numpy().astype(np.float64),
             contributions.select(f"{CONTRIBUTION}{feature}" for feature in features).to_numpy(),
             contributions[WEIGHT].to_numpy(),
         ),
