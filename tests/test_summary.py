@@ -5,7 +5,7 @@ import pytest
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.champion.registry import RegisteredVersion
 from fraud_kedro.pipelines.export.options import Promotion
-from fraud_kedro.pipelines.training.options import Comparison, Evaluation
+from fraud_kedro.pipelines.training.options import Comparison, Difference, Evaluation
 from fraud_kedro.summary import print_comparison, print_promotion, print_versions
 
 
@@ -32,10 +32,14 @@ def promotion(outcome, reigning=1):
 
 def test_the_comparison_shows_both_figures_of_each_algorithm_the_best_first(capsys):
     candidates = (evaluation("xgboost", 0.8), evaluation("lightgbm", 0.6))
-    print_comparison(Comparison(objective="average_precision", champion="xgboost", candidates=candidates))
+    print_comparison(
+        Comparison(
+            objective="average_precision", champion="xgboost", reason="it is better", candidates=candidates
+        )
+    )
     output = capsys.readouterr().out
     lines = [line.split() for line in output.splitlines() if "validation" in line or " test " in line]
-    assert "average_precision" in output
+    assert "xgboost is chosen: it is better." in output
     assert output.index("xgboost") < output.index("lightgbm")
     assert [[cell for cell in line if cell.startswith("0.")][:2] for line in lines if "│" in line] == [
         ["0.8100", "0.4100"],
@@ -44,6 +48,18 @@ def test_the_comparison_shows_both_figures_of_each_algorithm_the_best_first(caps
         ["0.6000", "0.3000"],
     ]
     assert "0.700 to 0.850" in output
+
+
+def test_the_comparison_says_which_differences_are_noise(capsys):
+    candidates = (evaluation("xgboost", 0.8), evaluation("lightgbm", 0.6))
+    difference = Difference(
+        figure="roc_auc", first="xgboost", second="lightgbm", value=0.1, low=-0.1, high=0.3, verdict="noise"
+    )
+    print_comparison(
+        Comparison(objective="roc_auc", champion="xgboost", candidates=candidates, differences=(difference,))
+    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Against xgboost, by roc_auc on test rows: lightgbm is not told apart from it (noise)."
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def _console() -> Console:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Validation and test figures of each algorithm, with the interval of its average precision."""
+    """Figures of each candidate, the interval of its average precision, and which differences are noise."""
     table = Table(title="Candidates, the champion-elect first")
     table.add_column("algorithm")
     table.add_column("rows")
@@ -40,8 +40,12 @@ def print_comparison(comparison: Comparison) -> None:
     for candidate in comparison.candidates:
         table.add_row(candidate.algorithm, "validation", *_cells(candidate.validation))
         table.add_row("", "test", *_cells(candidate.test), end_section=True)
-    _console().print(table)
-    _console().print(f"{comparison.reason}.", markup=False, highlight=False)
+    console = _console()
+    console.print(table)
+    if comparison.reason:
+        console.print(f"{comparison.champion} is chosen: {comparison.reason}.", markup=False, highlight=False)
+    if verdict := comparison.verdict(comparison.champion):
+        console.print(verdict, markup=False, highlight=False)
 
 
 def _cells(figures: Mapping[str, Metric]) -> list[str]:

@@ -6,8 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fraud_kedro.champion.bundle import Thresholds
+from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.metrics import ScoredRows
-from fraud_kedro.evaluation.thresholds import ThresholdPolicy, choose_thresholds
+from fraud_kedro.evaluation.thresholds import (
+    Costs,
+    ThresholdPolicy,
+    choose_thresholds,
+    cost_curve,
+    covered_days,
+    decision_costs,
+)
 
 # The largest probability a model gives is the largest float32 below 1.
 HIGHEST = float(np.nextafter(np.float32(1), np.float32(0)))
@@ -41,6 +50,12 @@ def expected_cost(review_cost=3.0, false_decline_cost=20.0):
 def alert_budget(flagged_share, declined_share):
     return ThresholdPolicy.model_validate(
         {"kind": "alert_budget", "flagged_share": flagged_share, "declined_share": declined_share}
+    )
+
+
+def alerts_per_day(flagged, declined):
+    return ThresholdPolicy.model_validate(
+        {"kind": "alerts_per_day", "flagged_per_day": flagged, "declined_per_day": declined}
     )
 
 
@@ -87,6 +102,73 @@ def test_an_alert_budget_is_never_exceeded_and_nothing_more_would_fit(drawn, fla
         if not selected.all():
             more = scores >= scores[~selected].max()
             assert rows.weights[more & legitimate].sum() / total > limit
+
+
+@given(rows_and_amounts(), st.sampled_from([0.5, 3.0, 70.0, 1000.0]), st.sampled_from([0.25, 2.0]))
+def test_alerts_a_day_are_never_exceeded_and_nothing_more_would_fit(drawn, flagged, declined):
+    rows, amounts = drawn
+    days = 1.5
+    chosen = choose_thresholds(alerts_per_day(flagged, declined), rows, amounts, days)
+    scores = rows.scores.astype(np.float32)
+    limits = (flagged * days, min(flagged, declined) * days)
+    for selected, limit in zip(decisions(rows, chosen.flag, chosen.decline), limits, strict=True):
+        assert rows.weights[selected].sum() <= limit
+        if not selected.all():
+            assert rows.weights[scores >= scores[~selected].max()].sum() > limit
+
+
+def test_alerts_a_day_need_to_know_the_days():
+    rows = ScoredRows(np.array([0, 1], dtype=np.int8), np.array([0.25, 0.75]), np.ones(2))
+    with pytest.raises(TrainingError, match="how many days"):
+        choose_thresholds(alerts_per_day(5, 1), rows, np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "days"),
+    [([0.0, 43_200.0, 172_800.0], 1.0, 2.0), ([0.0, 172_800.0], 0.25, 0.5), ([7.0, 7.0], 1.0, 1 / 86_400)],
+)
+def test_rows_stand_for_the_days_they_span_times_their_share(seconds, share, days):
+    assert covered_days(np.array(seconds), share) == pytest.approx(days)
+
+
+@given(rows_and_amounts(), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_the_cost_curve_is_the_mean_cost_of_the_decisions_at_each_threshold(drawn, decline):
+    rows, amounts = drawn
+    priced = ScoredRows(rows.labels, rows.scores, rows.weights, amounts)
+    costs = Costs(review_cost=2.0, false_decline_cost=7.0)
+    flags = np.append(np.linspace(0, 1, 6), rows.scores)
+    for flag, cost in zip(flags, cost_curve(priced, costs, flags, decline), strict=True):
+        cuts = Thresholds(flag=flag, decline=max(flag, decline), policy="x")
+        each = decision_costs(priced, cuts, costs)
+        assert cost == pytest.approx(np.average(each, weights=rows.weights))
+
+
+@given(rows_and_amounts())
+def test_no_threshold_on_the_curve_costs_less_than_the_chosen_one(drawn):
+    rows, amounts = drawn
+    priced = ScoredRows(rows.labels, rows.scores, rows.weights, amounts)
+    policy = expected_cost()
+    chosen = choose_thresholds(policy, rows, amounts)
+    flags = np.append(np.linspace(0, 1, 30), [*rows.scores, chosen.flag])
+    curve = cost_curve(priced, policy.root, flags, chosen.decline)
+    assert curve[-1] <= curve.min() + 1e-9 * (1 + abs(curve.min()))
+
+
+@pytest.mark.parametrize("policy", [expected_cost(), alert_budget(0.3, 0.1)])
+def test_equal_scores_are_flagged_together_or_not_at_all(policy):
+    rows = ScoredRows(np.array([0, 1, 0, 0], dtype=np.int8), np.full(4, 0.4), np.ones(4))
+    chosen = choose_thresholds(policy, rows, np.full(4, 100.0))
+    flagged, _ = decisions(rows, chosen.flag, chosen.decline)
+    assert flagged.all() or not flagged.any()
+
+
+def test_frauds_without_an_amount_are_not_worth_a_review():
+    rows = ScoredRows(np.array([0, 1], dtype=np.int8), np.array([0.25, 0.75]), np.ones(2))
+    chosen = choose_thresholds(expected_cost(), rows, np.zeros(2))
+    assert chosen.decline <= 1.0
+    declined = rows.scores >= chosen.decline
+    reviewed = (rows.scores >= chosen.flag) & ~declined
+    assert not reviewed.any()
 
 
 @given(rows_and_amounts(), st.sampled_from([expected_cost(), alert_budget(0.3, 0.1)]))
@@ -152,6 +234,7 @@ def test_the_decision_counts_on_many_rows_are_those_of_the_policy():
         {"kind": "expected_cost", "review_cost": -1},
         {"kind": "alert_budget", "flagged_share": 0},
         {"kind": "alert_budget", "reviews": 3},
+        {"kind": "alerts_per_day", "flagged_per_day": 0},
     ],
 )
 def test_an_unknown_policy_or_an_impossible_number_is_refused(wrong):

@@ -19,7 +19,8 @@ from fraud_kedro.pipelines.data_processing.nodes import (
     split_transactions,
 )
 from fraud_kedro.pipelines.data_processing.splits import SplitOptions
-from fraud_kedro.pipelines.training.nodes import evaluate, fit_on_train, refit, select_thresholds
+from fraud_kedro.pipelines.training.judgement import evaluate
+from fraud_kedro.pipelines.training.nodes import fit_on_train, refit, select_thresholds
 from fraud_kedro.pipelines.training.options import Evaluation, TrainingOptions
 from fraud_kedro.pipelines.tuning.options import BestParameters
 from fraud_kedro.schema import ResolvedSchema, TransactionSchema
@@ -49,6 +50,8 @@ class Candidate:
     evaluation_model: FraudModel
     model: FraudModel
     evaluation: Evaluation
+    test_scores: pl.DataFrame
+    bootstrap: pl.DataFrame
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +77,12 @@ def parts() -> Parts:
 @pytest.fixture(scope="session")
 def training_options() -> TrainingOptions:
     return TrainingOptions.model_validate(
-        {"thresholds": {"kind": "expected_cost"}, "bootstrap_repetitions": 20, "n_jobs": 1}
+        {
+            "thresholds": {"kind": "expected_cost"},
+            "bootstrap_repetitions": 20,
+            "n_jobs": 1,
+            "explanation": {"shap_rows": 40, "permutation_rows": 80},
+        }
     )
 
 
@@ -95,10 +103,10 @@ def best_parameters() -> BestParameters:
 def candidate(parts: Parts, training_options: TrainingOptions, best_parameters: BestParameters) -> Candidate:
     training, best = training_options, best_parameters
     selection, scores = fit_on_train(parts.train, parts.validation, parts.schema, best, training, 0)
-    thresholds = select_thresholds(scores, parts.schema, training)
+    thresholds = select_thresholds(scores, parts.schema, parts.record, training)
     twin, model = refit(parts.train, parts.validation, parts.test, selection, best, training, 0)
-    evaluation = evaluate(twin, scores, parts.test, thresholds, training, 0)
-    return Candidate(best, training, selection, scores, thresholds, twin, model, evaluation)
+    judged = evaluate(twin, scores, parts.test, thresholds, parts.record, training, 0)
+    return Candidate(best, training, selection, scores, thresholds, twin, model, *judged)
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ Trees are explained by the path-dependent TreeSHAP of Lundberg et al. (2020), "F
 local explanations to global understanding with explainable AI for trees", by the
 library shap. What is calibrated or averaged afterwards is carried over by the rescale
 rule of Chen, Lundberg, Lee (2022), "Explaining a series of models by propagating
-Shapley values": contributions keep their proportions and add up to the new score.
+Shapley values": contributions keep their proportions and add up to the new score. So a
+random forest, whose trees add up to a probability, and every calibrated model are
+comparable: with contributions on another scale, compare shares of their sum.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from fraud_kedro.algorithms.model import EnsembleModel, FraudModel, ScoringModel, reduce_time
+from fraud_kedro.algorithms.random_forest import SMOOTHING
 from fraud_kedro.algorithms.registry import get_algorithm
 from fraud_kedro.errors import TrainingError
 
 Floats = NDArray[np.float64]
 
-# A step of the log-odds that stands for a derivative.
-_STEP = 1e-4
+# Steps that stand for a derivative: of log-odds, in which boosters add up as float32, and of a probability.
+_STEP, _PROBABILITY_STEP = 1e-4, 1e-8
 # Rows a method without knowledge of the model compares with.
 _BACKGROUND_ROWS = 50
 
@@ -46,7 +48,7 @@ class Explanation:
     contributions: Floats
     scores: Floats
 
-    def rescaled(self, link: Callable[[Floats], Floats], scores: Floats) -> Explanation:
+    def rescaled(self, link: Callable[[Floats], Floats], scores: Floats, step: float = _STEP) -> Explanation:
         """Carry the contributions over to a monotone function of the score.
 
         Parameters
@@ -55,12 +57,13 @@ class Explanation:
             The function.
         scores : ndarray of shape (n_transactions,)
             Its value for each row.
+        step : float
+            Rows that are moved by less take the slope at the base.
         """
-        at = np.array([self.base - _STEP, self.base, self.base + _STEP])
-        below, base, above = link(at)
+        below, base, above = link(self.base + np.array([-step, 0.0, step]))
         moved = self.contributions.sum(axis=1)
-        still = np.abs(moved) < _STEP
-        slope = np.where(still, (above - below) / (2 * _STEP), (scores - base) / np.where(still, 1.0, moved))
+        still = np.abs(moved) < step
+        slope = np.where(still, (above - below) / (2 * step), (scores - base) / np.where(still, 1.0, moved))
         return Explanation(float(base), self.contributions * slope[:, None], scores)
 
 
@@ -114,7 +117,11 @@ def _of_trees(estimator: object, features: NDArray[np.float32], scores: Floats) 
         return Explanation(base, values, scores)
     # A forest's are those of each class's probability; the last one is fraud.
     of_probability = Explanation(base, values[..., -1], base + values[..., -1].sum(axis=1))
-    return of_probability.rescaled(lambda p: np.asarray(logit(np.clip(p, 1e-9, 1 - 1e-9))), scores)
+    return of_probability.rescaled(_forest_log_odds, scores, _PROBABILITY_STEP)
+
+
+def _forest_log_odds(probability: Floats) -> Floats:
+    return np.asarray(np.log((probability + SMOOTHING) / (1 - probability + SMOOTHING)))
 
 
 def _of_linear(estimator: object, features: NDArray[np.float32], scores: Floats) -> Explanation:

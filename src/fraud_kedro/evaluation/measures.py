@@ -29,6 +29,10 @@ CALIBRATION_BINS = 10
 FALSE_POSITIVE_RATES = {"recall_at_1_percent_fpr": 0.01, "recall_at_0.1_percent_fpr": 0.001}
 
 
+# Why a figure may not be defined; others need a fraud and a legitimate transaction.
+_NEEDS = {"savings": "frauds with an amount above 0"}
+
+
 def measure(rows: ScoredRows, measures: Iterable[Measure]) -> dict[str, float]:
     """The figures of the rows as they are; those that are not defined are left out.
 
@@ -38,10 +42,31 @@ def measure(rows: ScoredRows, measures: Iterable[Measure]) -> dict[str, float]:
     measures : iterable of Measure
         Made for the same rows.
     """
-    found: dict[str, float] = {}
+    return {name: value for name, value in _all(rows, measures).items() if np.isfinite(value)}
+
+
+def left_out(rows: ScoredRows, measures: Iterable[Measure]) -> dict[str, str]:
+    """What rows lack for the figures that `measure` leaves out.
+
+    Parameters
+    ----------
+    rows, measures
+        As for `measure`.
+
+    Returns
+    -------
+    dict of str to str
+        A reason by the name of the figure.
+    """
+    lacking = {name for name, value in _all(rows, measures).items() if not np.isfinite(value)}
+    return {name: f"needs {_NEEDS.get(name, 'both classes')}" for name in sorted(lacking)}
+
+
+def _all(rows: ScoredRows, measures: Iterable[Measure]) -> dict[str, float]:
+    found = {}
     for each in measures:
         found.update({name: float(value[0]) for name, value in each(rows.weights[:, None]).items()})
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    return found
 
 
 def ranking(rows: ScoredRows) -> Measure:
@@ -142,13 +167,7 @@ def probabilities(rows: ScoredRows, bins: int = CALIBRATION_BINS) -> Measure:
     bounded = np.clip(rows.scores, smallest, 1 - smallest)
     error = rows.scores - rows.labels
     loss = -np.where(rows.labels == 1, np.log(bounded), np.log1p(-bounded))
-    order = np.argsort(rows.scores, kind="stable")
-    weights = rows.weights[order]
-    # A row belongs to the bin its middle lies in.
-    position = np.cumsum(weights) - weights / 2
-    bin_of = np.empty(len(order), dtype=np.int64)
-    bin_of[order] = np.minimum((position / max(weights.sum(), smallest) * bins).astype(int), bins - 1)
-    gaps = np.where(bin_of == np.arange(bins)[:, None], error, 0.0)
+    gaps = np.where(_bins_of_equal_weight(rows, bins) == np.arange(bins)[:, None], error, 0.0)
     sums = _sums(error**2, loss, np.ones(len(error)), *gaps)
 
     def measured(weights: Draws) -> Measured:
@@ -160,6 +179,16 @@ def probabilities(rows: ScoredRows, bins: int = CALIBRATION_BINS) -> Measure:
         }
 
     return measured
+
+
+def _bins_of_equal_weight(rows: ScoredRows, bins: int) -> NDArray[np.int64]:
+    order = np.argsort(rows.scores, kind="stable")
+    weights = rows.weights[order]
+    # A row belongs to the bin its middle lies in.
+    position = (np.cumsum(weights) - weights / 2) / max(weights.sum(), np.finfo(np.float64).tiny)
+    bin_of = np.empty(len(order), dtype=np.int64)
+    bin_of[order] = np.minimum((position * bins).astype(int), bins - 1)
+    return bin_of
 
 
 def alert_precision(rows: ScoredRows, per_day: int, share: float = 1.0) -> Measure:

@@ -181,6 +181,46 @@ def covered_days(seconds: NDArray[np.float64], share: float = 1.0) -> float:
     return span / SECONDS_PER_DAY * share
 
 
+def cost_curve(
+    rows: ScoredRows, costs: Costs, flags: NDArray[np.float64], decline: float
+) -> NDArray[np.float64]:
+    """Mean cost of a transaction if it were flagged from each of many thresholds on.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+        With amounts.
+    costs : Costs
+    flags : ndarray of shape (n_thresholds,)
+    decline : float
+        A higher `flag` takes it along.
+
+    Returns
+    -------
+    ndarray of shape (n_thresholds,), in the table's currency
+        As the weighted mean of `decision_costs`.
+    """
+    if rows.amounts is None:
+        raise ValueError("costs need the amount of each transaction")
+    order = np.argsort(rows.scores, kind="stable")
+    scores = rows.scores[order].astype(np.float32)
+    weights, labels = rows.weights[order], rows.labels[order]
+
+    def below(count: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([[0.0], np.cumsum(weights * values)])[count]
+
+    everything = np.full(len(flags), len(scores))
+    approved = np.searchsorted(scores, flags.astype(np.float32))
+    allowed = np.searchsorted(scores, np.maximum(flags, decline).astype(np.float32))
+    each, legitimate = np.ones(len(scores)), (labels == 0).astype(np.float64)
+    cost = (
+        below(approved, rows.amounts[order] * (labels == 1))
+        + costs.review_cost * (below(allowed, each) - below(approved, each))
+        + costs.false_decline_cost * (below(everything, legitimate) - below(allowed, legitimate))
+    )
+    return np.asarray(cost / weights.sum())
+
+
 def decision_costs(rows: ScoredRows, cuts: Cuts, costs: Costs) -> NDArray[np.float64]:
     """What the decision about each transaction costs, without its weight.
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import subprocess
 
+import mlflow
 import numpy as np
 import onnx
 import polars as pl
@@ -15,12 +17,14 @@ from fraud_kedro.pipelines.export.assembly import (
     flag_rate,
     git_revision,
     graph_scores,
+    lock_digest,
     package_versions,
     reference_parquet,
+    run_command,
     score_histogram,
     self_test,
 )
-from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
 SCHEMA = ResolvedSchema(
@@ -134,3 +138,21 @@ def test_the_revision_is_the_checked_out_commit_or_none(tmp_path, monkeypatch):
 def test_without_git_there_is_no_revision(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_revision() is None
+
+
+def test_the_command_has_the_runs_environment_and_parameters(active_run):
+    assert run_command() == "kedro run"
+    mlflow.set_tags({"env": "quick", "runtime_params": "{'seed': 7, 'training': {'refit': 'all'}}"})
+    assert run_command() == "kedro run --env=quick --params=seed=7,training.refit=all"
+
+
+def test_outside_a_run_the_command_is_the_plain_one():
+    assert run_command() == "kedro run"
+
+
+def test_the_lock_is_named_by_its_content_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert lock_digest() is None
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "all.txt").write_bytes(b"numpy==2.4.6\n")
+    assert lock_digest() == hashlib.sha256(b"numpy==2.4.6\n").hexdigest()

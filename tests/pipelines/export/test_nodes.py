@@ -50,6 +50,7 @@ def draft(candidate, graphs, parity, parts):
     return assemble_bundle(
         graphs[0],
         candidate.evaluation,
+        comparison_of(candidate),
         parity,
         candidate.validation_scores,
         parts.test,

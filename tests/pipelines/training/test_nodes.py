@@ -7,23 +7,13 @@ from pydantic import ValidationError
 from scipy.special import expit
 
 from fraud_kedro.algorithms.registry import get_algorithm
-from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.errors import TrainingError
-from fraud_kedro.evaluation.bootstrap import bootstrap_interval
 from fraud_kedro.evaluation.calibration_choice import choose_calibration
-from fraud_kedro.evaluation.metrics import ScoredRows, average_precision, figures, roc_auc
 from fraud_kedro.evaluation.thresholds import choose_thresholds
 from fraud_kedro.pipelines.model_input import labelled_matrix
-from fraud_kedro.pipelines.training.nodes import (
-    SCORE,
-    compare,
-    evaluate,
-    fit_on_train,
-    refit,
-    select_thresholds,
-)
-from fraud_kedro.pipelines.training.options import Evaluation, TrainingOptions
-from fraud_kedro.pipelines.tuning.options import TuningOptions
+from fraud_kedro.pipelines.training.nodes import fit_on_train, refit, select_thresholds
+from fraud_kedro.pipelines.training.options import TrainingOptions
+from fraud_kedro.pipelines.training.scored import SCORE, scored_rows
 
 ALGORITHM = get_algorithm("logistic_regression")
 
@@ -35,11 +25,6 @@ def fitted_on(parts, best, *names):
 
 def coefficients(estimator):
     return estimator.named_steps["classifier"].coef_
-
-
-def scored(frame, schema):
-    data = labelled_matrix(frame, schema)
-    return ScoredRows(data.labels, frame[SCORE].to_numpy(), data.weights)
 
 
 def refitted(parts, candidate, mode, **changes):
@@ -81,7 +66,7 @@ def test_validation_scores_are_its_probabilities_beside_the_rows(parts, candidat
 
 
 def test_thresholds_are_chosen_on_validation_scores(parts, candidate):
-    rows = scored(candidate.validation_scores, parts.schema)
+    rows = scored_rows(candidate.validation_scores, parts.schema)
     amounts = parts.validation["Amount"].to_numpy()
     assert candidate.thresholds == choose_thresholds(candidate.training.thresholds, rows, amounts)
     assert 0 < candidate.thresholds.flag < candidate.thresholds.decline
@@ -91,7 +76,7 @@ def test_an_alert_budget_is_kept_on_validation_rows(parts, candidate):
     training = TrainingOptions.model_validate(
         {"thresholds": {"kind": "alert_budget", "flagged_share": 0.02, "declined_share": 0.005}}
     )
-    chosen = select_thresholds(candidate.validation_scores, parts.schema, training)
+    chosen = select_thresholds(candidate.validation_scores, parts.schema, parts.record, training)
     legitimate = candidate.validation_scores.filter(pl.col("Class") == 0)[SCORE].to_numpy()
     for threshold, share in ((chosen.flag, 0.02), (chosen.decline, 0.005)):
         flagged = (legitimate.astype(np.float32) >= np.float32(threshold)).sum()
@@ -137,40 +122,17 @@ def test_a_refitted_model_keeps_the_calibration_of_held_out_rows(parts, candidat
         assert model.schema == parts.schema
 
 
-def test_weights_take_part_in_fit_calibration_and_figures(parts, candidate):
+def test_weights_take_part_in_fit_and_calibration(parts, candidate):
     schema = parts.schema.model_copy(update={"sample_weight": "weight"})
     heavy = [
         frame.with_columns(weight=pl.when(pl.col("Class") == 1).then(5.0).otherwise(1.0))
-        for frame in (parts.train, parts.validation, parts.test)
+        for frame in (parts.train, parts.validation)
     ]
     model, scores = fit_on_train(heavy[0], heavy[1], schema, candidate.best, candidate.training, 0)
     assert (coefficients(model.estimator) != coefficients(candidate.selection_model.estimator)).any()
     # Five times as many frauds: that much higher is the mean probability.
     mean = np.average(scores[SCORE], weights=scores["weight"])
     assert mean == pytest.approx(np.average(scores["Class"], weights=scores["weight"]), rel=0.1)
-    judged = evaluate(model, scores, heavy[2], candidate.thresholds, candidate.training, 0)
-    data = labelled_matrix(heavy[2], schema)
-    expected = average_precision(ScoredRows(data.labels, model.probability(data.features), data.weights))
-    assert judged.test["average_precision"].value == expected
-
-
-def test_the_evaluation_is_that_of_the_test_rows(parts, candidate):
-    data = labelled_matrix(parts.test, parts.schema)
-    rows = ScoredRows(data.labels, candidate.evaluation_model.probability(data.features), data.weights)
-    evaluation = candidate.evaluation
-    expected = figures(rows, candidate.thresholds.flag)
-    assert {name: metric.value for name, metric in evaluation.test.items()} == expected
-    for name, figure in (("average_precision", average_precision), ("roc_auc", roc_auc)):
-        interval = bootstrap_interval(figure, rows, repetitions=20, seed=0)
-        assert (evaluation.test[name].low, evaluation.test[name].high) == interval
-    assert evaluation.test["precision"].low is None
-    assert (evaluation.algorithm, evaluation.parameters) == ("logistic_regression", candidate.best.parameters)
-    assert evaluation.thresholds == candidate.thresholds
-
-
-def test_the_validation_figures_are_of_held_out_scores(parts, candidate):
-    expected = figures(scored(candidate.validation_scores, parts.schema), candidate.thresholds.flag)
-    assert {name: metric.value for name, metric in candidate.evaluation.validation.items()} == expected
 
 
 def test_the_model_has_learnt_something(candidate):
@@ -183,43 +145,19 @@ def test_a_calibration_that_does_not_exist_is_told(parts, candidate):
         fit_on_train(parts.train, parts.validation, parts.schema, candidate.best, training, 0)
 
 
-def evaluation_of(algorithm, validation, test, auc=0.9):
-    def metrics(value):
-        found = {"average_precision": Metric(value=value, low=value - 0.1, high=value + 0.1)}
-        found["roc_auc"] = Metric(value=auc)
-        return {**found, **{name: Metric(value=0.5) for name in ("precision", "recall", "f1")}}
-
-    return Evaluation(
-        algorithm=algorithm,
-        parameters={},
-        thresholds=Thresholds(flag=0.1, decline=0.5, policy="expected_cost"),
-        validation=metrics(validation),
-        test=metrics(test),
+def test_alerts_a_day_are_kept_over_the_days_of_the_validation_part(parts, candidate):
+    training = TrainingOptions.model_validate(
+        {"thresholds": {"kind": "alerts_per_day", "flagged_per_day": 60, "declined_per_day": 20}}
     )
-
-
-def test_the_best_on_validation_rows_is_elected_whatever_the_test_says():
-    tuning = TuningOptions(storage="sqlite://")
-    candidates = [
-        evaluation_of("a", 0.6, 0.9),
-        evaluation_of("b", 0.8, 0.1),
-        evaluation_of("c", 0.7, 0.5),
-    ]
-    comparison, table = compare(tuning, *candidates)
-    assert comparison.champion == "b"
-    assert [c.algorithm for c in comparison.candidates] == ["b", "c", "a"]
-    assert list(table["algorithm"]) == ["b", "c", "a"]
-    assert list(table["validation_average_precision"]) == [0.8, 0.7, 0.6]
-    assert list(table["test_average_precision"]) == [0.1, 0.5, 0.9]
-    assert table["test_average_precision_low"][0] == pytest.approx(0.0)
-
-
-def test_the_objective_decides_and_names_break_ties():
-    tuning = TuningOptions(storage="sqlite://", objective="roc_auc")
-    candidates = [evaluation_of("b", 0.9, 0.9, auc=0.7), evaluation_of("a", 0.1, 0.1, auc=0.8)]
-    assert compare(tuning, *candidates)[0].champion == "a"
-    equal = [evaluation_of("b", 0.5, 0.5), evaluation_of("a", 0.5, 0.5)]
-    assert [c.algorithm for c in compare(tuning, *equal)[0].candidates] == ["a", "b"]
+    chosen = select_thresholds(candidate.validation_scores, parts.schema, parts.record, training)
+    seconds, scores = (candidate.validation_scores[name].to_numpy() for name in ("Time", SCORE))
+    days = (seconds.max() - seconds.min()) / 86_400
+    for threshold, limit in ((chosen.flag, 60), (chosen.decline, 20)):
+        flagged = (scores.astype(np.float32) >= np.float32(threshold)).sum()
+        assert flagged <= limit * days < flagged + 5
+    # Rows that were drawn at random share their days with others.
+    drawn = parts.record.model_copy(update={"split": "stratified"})
+    assert select_thresholds(candidate.validation_scores, parts.schema, drawn, training).flag > chosen.flag
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ import polars as pl
 import pytest
 from scipy.special import expit
 
-from fraud_kedro.algorithms.registry import CANDIDATE_NAMES, ENSEMBLE
+from fraud_kedro.algorithms.model import FraudModel
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, CANDIDATE_NAMES, ENSEMBLE
 from fraud_kedro.champion.bundle import Thresholds
+from fraud_kedro.errors import TrainingError
+from fraud_kedro.evaluation.calibration import IdentityCalibration
+from fraud_kedro.pipelines.training.nodes import combine
 from fraud_kedro.pipelines.training.options import TrainingOptions
 from fraud_kedro.pipelines.training.selection import choose_champion
 from fraud_kedro.pipelines.tuning.options import TuningOptions
@@ -82,3 +86,36 @@ def test_by_cost_the_thresholds_decide(choose):
     assert choice.champion == "xgboost"
     assert choice.standings[0].value > 0.5
     assert choice.standings[-1].value == 0.0
+
+
+def test_by_cost_frauds_without_amounts_are_refused(choose, monkeypatch):
+    monkeypatch.setattr("numpy.full", lambda size, value: np.zeros(size))
+    with pytest.raises(TrainingError, match=r"expected_cost is not defined.*have no amount"):
+        choose({name: 2.0 for name in CANDIDATE_NAMES}, "expected_cost")
+
+
+def combined(parts, training, strengths):
+    """The ensemble of members that know so much of the label, on rows of the validation part."""
+    schema, frame = parts.schema, parts.validation
+    labels = frame[schema.label].to_numpy()
+    given = []
+    for number, name in enumerate(ALGORITHM_NAMES):
+        noise = np.random.default_rng(number).normal(size=len(labels))
+        scores = frame.with_columns(pl.Series("probability", expit(strengths[name] * labels + noise - 4)))
+        model = FraudModel(name, None, IdentityCalibration(), schema, {})
+        given += [model, model, scores]
+    return combine(TuningOptions(storage="sqlite://"), training, schema, 0, *given)
+
+
+def test_members_as_good_as_each_other_are_all_in_the_ensemble(parts, training):
+    evaluation_model, model, _ = combined(parts, training, dict.fromkeys(ALGORITHM_NAMES, 3.0))
+    assert [member.algorithm for member in model.members] == list(ALGORITHM_NAMES)
+    assert evaluation_model.members == model.members
+
+
+def test_a_member_that_knows_nothing_is_left_out_of_the_ensemble(parts, training):
+    strengths = dict.fromkeys(ALGORITHM_NAMES, 3.0) | {"random_forest": -3.0}
+    _, model, scores = combined(parts, training, strengths)
+    assert "random_forest" not in {member.algorithm for member in model.members}
+    assert len(model.members) >= 2
+    assert scores["probability"].is_between(0, 1).all()

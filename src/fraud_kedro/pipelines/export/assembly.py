@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import hashlib
 import io
+import shlex
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,7 +22,7 @@ from numpy.typing import NDArray
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
 from fraud_kedro.pipelines.model_input import labelled_matrix
-from fraud_kedro.pipelines.training.nodes import SCORE
+from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
 SELF_TEST_ROWS = 16
@@ -124,3 +130,37 @@ def git_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()
+
+
+def run_command() -> str:
+    """The command that makes this run's models from the table on.
+
+    Environment and parameters are those that kedro-mlflow noted about the active run.
+    """
+    import mlflow
+
+    run = mlflow.active_run()
+    tags = mlflow.get_run(run.info.run_id).data.tags if run else {}
+    words = ["kedro", "run"]
+    if tags.get("env"):
+        words.append(f"--env={tags['env']}")
+    given = _dotted(ast.literal_eval(tags.get("runtime_params", "{}")))
+    if given:
+        words.append("--params=" + ",".join(f"{name}={value}" for name, value in given.items()))
+    return shlex.join(words)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def lock_digest() -> str | None:
+    """SHA-256 of the project's lock, None outside the project's folder."""
+    lock = Path("locks/all.txt")
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None

@@ -24,14 +24,16 @@ from fraud_kedro.pipelines.export.assembly import (
     flag_rate,
     git_revision,
     graph_scores,
+    lock_digest,
     package_versions,
     reference_parquet,
+    run_command,
     score_histogram,
     self_test,
     single_row_latency_ms,
 )
 from fraud_kedro.pipelines.export.edge_rows import edge_rows
-from fraud_kedro.pipelines.export.model_card import model_card
+from fraud_kedro.pipelines.export.model_card import Origin, model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
 from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
@@ -91,6 +93,7 @@ def gate_parity(
 def assemble_bundle(
     graph: onnx.ModelProto,
     evaluation: Evaluation,
+    comparison: Comparison,
     parity: ParityReport,
     validation_scores: pl.DataFrame,
     test: pl.DataFrame,
@@ -121,7 +124,7 @@ def assemble_bundle(
         metadata=metadata,
         model=model,
         reference=reference_parquet(validation_scores, resolved_schema, export.reference_rows, seed),
-        card=model_card(metadata, parity),
+        card=model_card(metadata, parity, comparison, Origin(run_command(), lock_digest())),
     )
 
 

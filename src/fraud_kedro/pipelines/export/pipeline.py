@@ -42,6 +42,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "graph",
                     "evaluation",
+                    "comparison",
                     "parity",
                     "validation_scores",
                     "test",

@@ -15,8 +15,9 @@ from fraud_kedro.pipelines.training.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 
-BASE, LOG_ODDS, ROW, WEIGHT = "base_value", "log_odds", "row", "weight"
-CONTRIBUTION = "contribution_"
+BASE, LABEL, LOG_ODDS, ROW, WEIGHT = "base_value", "label", "log_odds", "row", "weight"
+# Before the names of features, which may be any of the above.
+VALUE, CONTRIBUTION = "value_", "contribution_"
 
 
 def explain(
@@ -27,9 +28,9 @@ def explain(
     Returns
     -------
     contributions : DataFrame
-        A row per transaction: its number in the test part, label, weight, features as
-        the model reads them, and for each a `contribution_`; `base_value` plus all of
-        them is `log_odds`, the calibrated margin.
+        A row per transaction: its number in the test part, label, weight, for each
+        feature its `value_` as the model reads it and its `contribution_`; `base_value`
+        plus all of them is `log_odds`, the calibrated margin.
     permutation_importance : DataFrame
         A row per feature: the fall of average precision, mean and each repeat.
     """
@@ -41,11 +42,11 @@ def explain(
     contributions = pl.DataFrame(
         {
             ROW: chosen,
-            schema.label: data.labels[chosen],
+            LABEL: data.labels[chosen],
             WEIGHT: weights,
             BASE: [explanation.base] * len(chosen),
             LOG_ODDS: explanation.scores,
-            **{name: data.features[chosen, i] for i, name in enumerate(schema.features)},
+            **{f"{VALUE}{name}": data.features[chosen, i] for i, name in enumerate(schema.features)},
             **{
                 f"{CONTRIBUTION}{name}": explanation.contributions[:, i]
                 for i, name in enumerate(schema.features)

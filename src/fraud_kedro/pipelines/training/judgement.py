@@ -16,6 +16,7 @@ from fraud_kedro.evaluation.measures import (
     alert_precision,
     costs_of_decisions,
     decisions,
+    left_out,
     measure,
     probabilities,
     ranking,
@@ -25,6 +26,7 @@ from fraud_kedro.evaluation.slices import slices
 from fraud_kedro.evaluation.thresholds import Costs, covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import (
+    NOISE,
     Choice,
     Comparison,
     Difference,
@@ -47,7 +49,6 @@ COMPARED = (
     "savings",
     "log_loss",
 )
-NOISE = "noise"
 
 
 def evaluate(
@@ -96,6 +97,7 @@ def evaluate(
             weighted=schema.sample_weight is not None,
         ),
         decisions=_decision_counts(rows, thresholds),
+        left_out=left_out(rows, measures),
         slices=slices(
             rows, thresholds, training.amount_bands, repetitions=training.bootstrap_repetitions, seed=seed
         ),
@@ -185,11 +187,11 @@ def _difference(
     figure: str, first: Evaluation, second: Evaluation, of_first: pl.DataFrame, of_second: pl.DataFrame
 ) -> Difference:
     value = first.test[figure].value - second.test[figure].value
-    low, high = interval((of_first[figure] - of_second[figure]).to_numpy()) or (-np.inf, np.inf)
+    low, high = interval((of_first[figure] - of_second[figure]).to_numpy()) or (None, None)
     verdict = NOISE
-    if low > 0 or high < 0:
-        better, worse = first.algorithm, second.algorithm
-        verdict = better if (low > 0) != (figure in SMALLER_IS_BETTER) else worse
+    if low is not None and high is not None and (low > 0 or high < 0):
+        larger, smaller = (first, second) if low > 0 else (second, first)
+        verdict = smaller.algorithm if figure in SMALLER_IS_BETTER else larger.algorithm
     return Difference(
         figure=figure,
         first=first.algorithm,

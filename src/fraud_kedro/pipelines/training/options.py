@@ -25,7 +25,7 @@ class ExplanationOptions(Options):
 
     shap_rows: int = Field(default=400, ge=1)
     permutation_rows: int = Field(default=2000, ge=2)
-    permutation_repeats: int = Field(default=3, ge=1)
+    permutation_repeats: int = Field(default=2, ge=1)
 
 
 class TrainingOptions(Options):
@@ -100,6 +100,8 @@ class Evaluation(Options):
     decisions : dict of str to dict of str to float
         Weighted numbers of legitimate transactions and frauds among the test rows
         that are approved, reviewed and declined.
+    left_out : dict of str to str
+        Figures that these test rows do not define, and what for.
     slices : tuple of Slice
         Parts of the test rows.
     """
@@ -113,7 +115,16 @@ class Evaluation(Options):
     costs: Costs = Costs()
     rows: JudgedRows | None = None
     decisions: dict[str, dict[str, float]] = Field(default_factory=dict)
+    left_out: dict[str, str] = Field(default_factory=dict)
     slices: tuple[Slice, ...] = ()
+
+
+NOISE = "noise"
+
+
+def figure_of(objective: str) -> str:
+    """The figure that an objective maximises: of the cost, what is saved."""
+    return "savings" if objective == "expected_cost" else objective
 
 
 class Difference(Options):
@@ -122,18 +133,32 @@ class Difference(Options):
     Attributes
     ----------
     value, low, high : float
-        First minus second, with its paired 95 % interval.
+        First minus second, with its paired 95 % interval; without one where too many
+        resamples do not define the figure.
     verdict : str
-        ``noise`` where the interval holds 0, else the name of the better one.
+        ``noise`` where the interval holds 0 or there is none, else the name of the
+        better one.
     """
 
     figure: str
     first: str
     second: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     verdict: str
+
+    def turned(self) -> Difference:
+        """Second minus first."""
+        return Difference(
+            figure=self.figure,
+            first=self.second,
+            second=self.first,
+            value=-self.value,
+            low=None if self.high is None else -self.high,
+            high=None if self.low is None else -self.low,
+            verdict=self.verdict,
+        )
 
 
 class Standing(Options):
@@ -178,6 +203,39 @@ class Comparison(Options):
 
     objective: str
     champion: str
-    reason: str
+    reason: str = ""
     candidates: tuple[Evaluation, ...]
     differences: tuple[Difference, ...] = ()
+
+    @property
+    def figure(self) -> str:
+        """The figure that the candidates were ranked by."""
+        return figure_of(self.objective)
+
+    def verdict(self, name: str) -> str:
+        """Say in words how one candidate compares on test rows, and what of it is noise.
+
+        Returns
+        -------
+        str
+            A sentence, empty where nothing was compared.
+        """
+        groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart from it": []}
+        for each in self.between(name, self.figure):
+            kind = {NOISE: "not told apart from it", name: "worse"}.get(each.verdict, "better")
+            groups[kind].append(each.second)
+        told = "; ".join(
+            f"{' and '.join(', '.join(names).rsplit(', ', 1))} "
+            f"{'is' if len(names) == 1 else 'are'} {kind}{' (noise)' if kind.startswith('not') else ''}"
+            for kind, names in groups.items()
+            if names
+        )
+        return f"Against {name}, by {self.figure} on test rows: {told}." if told else ""
+
+    def between(self, name: str, figure: str) -> tuple[Difference, ...]:
+        """The differences of one candidate to the others in one figure, the candidate first."""
+        return tuple(
+            each if each.first == name else each.turned()
+            for each in self.differences
+            if each.figure == figure and name in (each.first, each.second)
+        )

@@ -2,14 +2,16 @@
 
 ::
 
-    train ──► fit_on_train ──► refit ──┬──► combine ──┬──► select_thresholds ──► evaluate ──► compare
-              (per algorithm)          └──────────────┘    (per candidate)
+    train ──► fit_on_train ──► refit ──┬──► combine ──┬──► select_thresholds ──► evaluate ──┬──► compare
+              (per algorithm)          └──────────────┤    (per candidate)                  ▼
+                                                      └──► explain ──────────────────────► draw
 """
 
 from kedro.pipeline import Node, Pipeline
 
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, CANDIDATE_NAMES, ENSEMBLE
 from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
+from fraud_kedro.pipelines.training.drawing import draw
 from fraud_kedro.pipelines.training.explaining import explain
 from fraud_kedro.pipelines.training.judgement import compare, evaluate
 from fraud_kedro.pipelines.training.nodes import combine, fit_on_train, refit, select_thresholds
@@ -17,7 +19,7 @@ from fraud_kedro.pipelines.training.selection import choose_champion
 
 
 def create_pipeline() -> Pipeline:
-    """Wire fit, ensemble, thresholds and evaluation of every candidate, and the comparison."""
+    """Wire fit, ensemble, thresholds, evaluation and figures of every candidate, and the comparison."""
     fit = Pipeline(
         [
             Node(
@@ -98,6 +100,19 @@ def create_pipeline() -> Pipeline:
                 inputs=["evaluation_model", "test", "params:training", "params:seed"],
                 outputs=["contributions", "permutation_importance"],
                 name="explain",
+            ),
+            Node(
+                draw,
+                inputs=[
+                    "evaluation",
+                    "validation_scores",
+                    "test_scores",
+                    "contributions",
+                    "permutation_importance",
+                    "resolved_schema",
+                ],
+                outputs=["plot_ranking", "plot_probability", "plot_decision", "plot_explanation"],
+                name="draw",
             ),
         ]
     )

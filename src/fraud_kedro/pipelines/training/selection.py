@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fraud_kedro.algorithms.registry import CANDIDATE_NAMES, ENSEMBLE
-from fraud_kedro.evaluation.measures import costs_of_decisions, ranking
+from fraud_kedro.errors import TrainingError
+from fraud_kedro.evaluation.measures import costs_of_decisions, measure, ranking
 from fraud_kedro.evaluation.selection import Lead, paired_figures
-from fraud_kedro.pipelines.training.options import Choice, Standing, TrainingOptions
+from fraud_kedro.pipelines.training.options import Choice, Standing, TrainingOptions, figure_of
 from fraud_kedro.pipelines.training.scored import scored_rows
 from fraud_kedro.pipelines.tuning.options import TuningOptions
 from fraud_kedro.schema import ResolvedSchema
@@ -35,8 +36,7 @@ def choose_champion(
     *validated : DataFrame and Thresholds, in turn
         Validation scores and thresholds of the candidates, in the order of `CANDIDATE_NAMES`.
     """
-    # What tuning calls the cost is what it saves: more is better.
-    figure = "savings" if tuning.objective == "expected_cost" else tuning.objective
+    figure = figure_of(tuning.objective)
     candidates = {}
     for name, scores, thresholds in zip(CANDIDATE_NAMES, validated[::2], validated[1::2], strict=True):
         rows = scored_rows(scores, resolved_schema)
@@ -45,6 +45,11 @@ def choose_champion(
             if figure == "savings"
             else ranking(rows)
         )
+        if figure not in measure(rows, [measured]):
+            raise TrainingError(
+                f"The objective {tuning.objective} is not defined on the validation part, whose frauds have "
+                "no amount. Choose another tuning.objective, or name the column of amounts (schema.amount)."
+            )
         candidates[name] = (rows, measured)
     figures = paired_figures(candidates, figure, repetitions=training.bootstrap_repetitions, seed=seed)
     order = sorted(candidates, key=lambda name: (-figures.values[name], name))

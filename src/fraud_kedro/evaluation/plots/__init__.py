@@ -1,0 +1,1 @@
+"""Figures for people: what a candidate ranks, says, costs and looks at."""
