@@ -65,9 +65,11 @@ def trial_states(root) -> list[str]:
     return [state for (state,) in rows]
 
 
-def processes_of(group: int) -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "pgid,stat"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines()[1:] if line.split() and line.split()[0] == str(group)]
+def living_processes_of(group: int) -> list[str]:
+    """A dead process stays listed as a zombie where nothing reaps orphans."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    processes = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [" ".join(rest) for of, *rest in processes if of == str(group) and not rest[0].startswith("Z")]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -83,7 +85,7 @@ def test_ctrl_c_ends_a_run_with_one_line_and_the_next_run_goes_on(root, n_jobs):
     assert "run the same command again to go on from here" in last
     assert "Traceback" not in said
     assert "RUNNING" not in trial_states(root)
-    assert processes_of(process.pid) == []
+    assert living_processes_of(process.pid) == []
 
     store = next(root.rglob("mlflow.db"))
     assert query(store, "SELECT count(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
