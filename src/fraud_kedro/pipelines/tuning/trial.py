@@ -102,7 +102,13 @@ def search_space(algorithm: Algorithm) -> dict[str, BaseDistribution]:
 def best_parameters(study: optuna.Study) -> tuple[dict[str, Any], tuple[float, ...]]:
     """The best trial's parameters with its rounds fixed, and its value on each fold."""
     best = study.best_trial
-    return best.user_attrs[_PARAMETERS], tuple(best.user_attrs[_FOLD_VALUES])
+    return parameters_of(best), tuple(fold_values(best))
+
+
+def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A complete trial's parameters with its rounds fixed."""
+    parameters: dict[str, Any] = trial.user_attrs[_PARAMETERS]
+    return parameters
 
 
 def fold_values(trial: FrozenTrial) -> Sequence[float]:
