@@ -20,14 +20,6 @@ LONG = "lightgbm.budget.trials=10000"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("interrupted")
-    done = kedro(folder, "--pipeline=data_processing").wait()
-    assert done == 0
-    return folder
-
-
 def kedro(root, *arguments: str) -> subprocess.Popen[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FRAUD_", "MLFLOW_"))}
     return subprocess.Popen(
@@ -43,6 +35,10 @@ def kedro(root, *arguments: str) -> subprocess.Popen[str]:
 
 def tuning(root, *params: str) -> subprocess.Popen[str]:
     return kedro(root, "--pipeline=tuning", "--tags=lightgbm", f"--params={','.join(params)}")
+
+
+def tuning_with_its_data(root, *params: str) -> subprocess.Popen[str]:
+    return kedro(root, "--to-nodes=tuning.lightgbm.tune", f"--params={','.join(params)}")
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
@@ -72,10 +68,9 @@ def living_processes_of(group: int) -> list[str]:
     return [" ".join(rest) for of, *rest in processes if of == str(group) and not rest[0].startswith("Z")]
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_ctrl_c_ends_a_run_with_one_line_and_the_next_run_goes_on(root, n_jobs):
-    seed = f"seed={n_jobs}"
-    process = tuning(root, LONG, f"tuning.n_jobs={n_jobs}", seed)
+def test_ctrl_c_and_a_kill_lose_no_finished_trial_and_the_same_command_goes_on(tmp_path):
+    """One story, because each command takes seconds to start."""
+    process = tuning_with_its_data(tmp_path, LONG, "tuning.n_jobs=2")
     read_until(process, "lightgbm trial 3/10000")
     os.killpg(process.pid, signal.SIGINT)
     said = process.stdout.read()
@@ -84,28 +79,26 @@ def test_ctrl_c_ends_a_run_with_one_line_and_the_next_run_goes_on(root, n_jobs):
     assert last.startswith("Error: Interrupted. lightgbm has ")
     assert "run the same command again to go on from here" in last
     assert "Traceback" not in said
-    assert "RUNNING" not in trial_states(root)
     assert living_processes_of(process.pid) == []
-
-    store = next(root.rglob("mlflow.db"))
+    after_ctrl_c = trial_states(tmp_path)
+    assert "RUNNING" not in after_ctrl_c
+    store = next(tmp_path.rglob("mlflow.db"))
     assert query(store, "SELECT count(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
-    again = tuning(root, "lightgbm.budget.trials=4", f"tuning.n_jobs={n_jobs}", seed)
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
-    assert "lightgbm trial 3/4" not in said
-    assert (root / "08_reporting" / "lightgbm" / "tuning_history.json").is_file()
 
-
-def test_what_ran_when_the_process_was_killed_is_not_counted(root):
-    process = tuning(root, LONG, "seed=9")
-    read_until(process, "lightgbm trial 2/10000")
+    finished = len([state for state in after_ctrl_c if state != "FAIL"])
+    process = tuning(tmp_path, LONG)
+    read_until(process, f"lightgbm trial {finished + 1}/10000")
     # In the middle of the next one.
     time.sleep(0.3)
-    before = len(trial_states(root))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    again = tuning(root, "lightgbm.budget.trials=4", "seed=9")
-    said = again.communicate()[0]
-    assert again.returncode == 0, said
-    assert "lightgbm trial 4/4" in said
-    assert len(trial_states(root)) >= before + 1
+    after_kill = trial_states(tmp_path)
+    assert after_kill[: len(after_ctrl_c)] == after_ctrl_c
+
+    finished = len([state for state in after_kill if state not in ("FAIL", "RUNNING")])
+    process = tuning(tmp_path, f"lightgbm.budget.trials={finished + 1}")
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    assert f"lightgbm trial {finished + 1}/{finished + 1}" in said
+    assert said.count("lightgbm trial ") == 1
+    assert (tmp_path / "08_reporting" / "lightgbm" / "tuning_history.json").is_file()

@@ -64,6 +64,14 @@ def test_time_ends_a_search_in_processes(search, search_rows, shared):
     assert all(trial.state.is_finished() for trial in study.trials)
 
 
+def test_processes_share_a_study_in_postgresql(search, search_rows, postgres):
+    options = TuningOptions(storage=postgres.database("shared_studies"), n_jobs=2)
+    study = search(get_algorithm("logistic_regression"), search_rows, options, 4)
+    assert len(study.trials) == 4
+    assert mlflow.active_run() is None
+
+
+# Those that end processes come last: starting new ones takes seconds.
 def test_a_process_that_dies_is_told_and_finished_trials_are_kept(search, search_rows, shared, monkeypatch):
     told = []
 
@@ -104,10 +112,3 @@ def test_processes_cannot_share_a_study_in_memory(search, ramp, search_rows):
         TrainingError, match=r"2 processes cannot share a study in memory.*tuning\.n_jobs to 1"
     ):
         search(ramp(), search_rows, options, 2)
-
-
-def test_processes_share_a_study_in_postgresql(search, search_rows, postgres):
-    options = TuningOptions(storage=postgres.database("shared_studies"), n_jobs=2)
-    study = search(get_algorithm("logistic_regression"), search_rows, options, 4)
-    assert len(study.trials) == 4
-    assert mlflow.active_run() is None

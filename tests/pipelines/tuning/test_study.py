@@ -154,7 +154,7 @@ def test_progress_tells_trial_best_and_time_left(search, ramp, search_rows, opti
     search(ramp(), search_rows, options, 2)
     assert "ramp trial 1/2: 0." in caplog.text
     assert "ramp trial 2/2" in caplog.text
-    assert "at most 0 s left" in caplog.text
+    assert "about 0 s left" in caplog.text
 
 
 @pytest.fixture

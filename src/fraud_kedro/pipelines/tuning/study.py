@@ -190,7 +190,7 @@ class Search:
         log_trial(self._algorithm.name, trial)
         self._done += is_spent(trial)
         logger.info(
-            "%s trial %d/%d: %s, best %s, at most %.0f s left",
+            "%s trial %d/%d: %s, best %s, about %.0f s left",
             self._algorithm.name,
             self._done,
             self._budget.trials,
