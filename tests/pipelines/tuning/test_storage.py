@@ -38,6 +38,13 @@ def test_a_storage_that_cannot_be_reached_is_told_without_its_password(search, r
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_written_down_of_a_storage_has_no_password():
+    options = TuningOptions(storage="postgresql+psycopg://ann:s3cret@db.example/studies")
+    assert options.model_dump()["storage"] == "postgresql+psycopg://ann:***@db.example/studies"
+    assert "s3cret" not in repr(options)
+    assert "s3cret" in options.storage
+
+
 def test_a_file_that_is_no_database_is_told(search, ramp, search_rows, tmp_path):
     file = tmp_path / "studies.db"
     file.write_text("no database" * 1000)

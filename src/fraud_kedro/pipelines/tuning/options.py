@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
+from fraud_kedro.champion.tracking_store import without_password
 from fraud_kedro.options import Options
 
 
@@ -72,6 +73,7 @@ class TuningOptions(Options):
         make up for the others. Frauds all take part.
     storage : str
         SQLAlchemy URL of the studies. A second run goes on where the first stopped.
+        Written down, in MLflow for one, it has no password.
     n_jobs : int
         Processes that share one study. With one, nothing but the seed decides
         which points are tried.
@@ -86,11 +88,15 @@ class TuningOptions(Options):
     objective: Literal["average_precision", "roc_auc", "expected_cost"] = "average_precision"
     folds: int = Field(default=3, ge=2)
     legitimate_rows: int = Field(default=40_000, ge=100)
-    storage: str
+    storage: str = Field(repr=False)
     n_jobs: int = Field(default=1, ge=1)
     fit_threads: int = Field(default=1, ge=1)
     budget: TotalBudget = TotalBudget()
     warm_start: bool = False
+
+    @field_serializer("storage")
+    def _without_password(self, storage: str) -> str:
+        return without_password(storage)
 
 
 class BestParameters(Options):
