@@ -187,7 +187,7 @@ def search_plainly(task: Task, folder: Path) -> tuple[float, list[Found]]:
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=task.seed))
         # At least one trial each, as in the other program.
         study.optimize(
-            objective, n_trials=_ENDLESS, timeout=max(0.001, left / (len(ALGORITHM_NAMES) - position))
+            objective, n_trials=_ENDLESS, timeout=max(1.0, left / (len(ALGORITHM_NAMES) - position))
         )
     return time.perf_counter() - started, better_and_better(found)
 

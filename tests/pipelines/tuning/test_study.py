@@ -149,6 +149,28 @@ def test_a_search_stops_at_its_time(search, ramp, search_rows, options):
     assert 0 < len(study.trials) < 1000
 
 
+def test_a_trial_that_its_time_cuts_off_is_tried_again_by_the_next_run(search, ramp, search_rows, kept):
+    class Slow(ramp):
+        def fit(self, *arguments, **settings):
+            # The first trial has its time, whatever it takes; the second one has one fold.
+            time.sleep(0.6 if len(self.fits) == 3 else 0.0)
+            return super().fit(*arguments, **settings)
+
+    study = search(Slow(), search_rows, kept, 100, seconds=0.6)
+    cut = study.trials[1]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert len(cut.user_attrs["fold_values"]) == 1
+    assert failure(cut) is None
+    study = search(ramp(), search_rows, kept, 2)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert study.trials[2].params == cut.params
+
+
+def test_the_first_trial_is_finished_though_its_time_is_over(search, ramp, search_rows, options):
+    study = search(ramp(), search_rows, options, 100, seconds=1e-6)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
+
+
 def test_progress_tells_trial_best_and_time_left(search, ramp, search_rows, options, caplog):
     caplog.set_level("INFO")
     search(ramp(), search_rows, options, 2)

@@ -22,7 +22,7 @@ from fraud_kedro.pipelines.tuning.options import TuningOptions
 from fraud_kedro.pipelines.tuning.sampling import open_study, sampler
 from fraud_kedro.pipelines.tuning.search_rows import SearchRows
 from fraud_kedro.pipelines.tuning.storage import open_storage
-from fraud_kedro.pipelines.tuning.trial import REFUSALS, TrialOfFolds
+from fraud_kedro.pipelines.tuning.trial import CAUGHT, TrialOfFolds
 
 # The processes serve the next study too, and end when none comes.
 _IDLE_SECONDS = 20
@@ -37,6 +37,7 @@ class Assignment:
     options: TuningOptions
     policy: ThresholdPolicy
     seed: int
+    until: float | None
 
 
 def trials_in_processes(
@@ -94,7 +95,7 @@ def _run_one(assignment: Assignment, file: Path, sampler_seed: int) -> int:
     study.optimize(
         trial_of_folds,
         n_trials=1,
-        catch=REFUSALS,
+        catch=CAUGHT,
         callbacks=[lambda _, trial: numbers.append(trial.number)],
     )
     return numbers[0]
@@ -109,5 +110,6 @@ def _join(assignment: Assignment, file: Path) -> tuple[optuna.Study, TrialOfFold
         get_objective(assignment.options.objective, assignment.policy),
         seed=assignment.seed,
         threads=assignment.options.fit_threads,
+        until=assignment.until,
     )
     return study, trial_of_folds

@@ -26,7 +26,7 @@ from fraud_kedro.pipelines.tuning.shared_budget import share, write_down
 from fraud_kedro.pipelines.tuning.starting_points import ALGORITHM, enqueue_interrupted, enqueue_known
 from fraud_kedro.pipelines.tuning.storage import close_dead, in_memory, open_storage, told_in_one_line
 from fraud_kedro.pipelines.tuning.trial import (
-    REFUSALS,
+    CAUGHT,
     TrialOfFolds,
     failure,
     is_spent,
@@ -67,6 +67,7 @@ class Search:
         self._space = search_space(algorithm)
         self._started, self._done_before, self._done = time.monotonic(), 0, 0
         self._sampler_seed = seed
+        self._until: float | None = None
         self._told: set[int] = set()
 
     def run(self) -> optuna.Study:
@@ -123,6 +124,8 @@ class Search:
         drawn = sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
         self._sampler_seed = self._seed + drawn
         self._started = time.monotonic()
+        if self._budget.seconds is not None:
+            self._until = time.time() + self._budget.seconds
 
     def _spend(self, study: optuna.Study) -> None:
         remaining = self._budget.trials - self._done
@@ -142,16 +145,21 @@ class Search:
                 get_objective(self._options.objective, self._policy),
                 seed=self._seed,
                 threads=self._options.fit_threads,
+                until=self._until,
             ),
             n_trials=remaining,
-            timeout=self._budget.seconds,
-            catch=REFUSALS,
-            callbacks=[self._tell],
+            catch=CAUGHT,
+            callbacks=[self._tell, self._stop_in_time],
         )
+
+    def _stop_in_time(self, study: optuna.Study, _trial: FrozenTrial) -> None:
+        """After the first trial at the earliest, which Optuna's own timeout does not promise."""
+        if self._budget.seconds is not None and self._elapsed() >= self._budget.seconds:
+            study.stop()
 
     def _side_by_side(self, study: optuna.Study, remaining: int) -> None:
         assignment = Assignment(
-            self._algorithm.name, study.study_name, self._options, self._policy, self._seed
+            self._algorithm.name, study.study_name, self._options, self._policy, self._seed, self._until
         )
         numbers = trials_in_processes(
             assignment, self._rows, self._seeds(remaining), processes=min(self._options.n_jobs, remaining)

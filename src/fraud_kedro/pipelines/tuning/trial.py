@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,14 @@ _FAILURE = "failure"
 _RUN = "run"
 
 
+class OutOfTimeError(Exception):
+    """The search's time is over: a trial that is not finished counts as interrupted."""
+
+
+# What ends a trial, and leaves the search to go on or to end by its own rules.
+CAUGHT = (*REFUSALS, OutOfTimeError)
+
+
 class TrialOfFolds:
     """What Optuna calls for each trial.
 
@@ -39,13 +48,22 @@ class TrialOfFolds:
         Of every fit.
     threads : int
         Of one fit.
+    until : float, optional
+        Moment of `time.time` after which no fold is begun once the study has a complete trial.
     """
 
     def __init__(
-        self, algorithm: Algorithm, rows: SearchRows, objective: Objective, *, seed: int, threads: int
+        self,
+        algorithm: Algorithm,
+        rows: SearchRows,
+        objective: Objective,
+        *,
+        seed: int,
+        threads: int,
+        until: float | None = None,
     ) -> None:
         self._algorithm, self._rows, self._objective = algorithm, rows, objective
-        self._seed, self._threads = seed, threads
+        self._seed, self._threads, self._until = seed, threads, until
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Mean of the objective over the folds; what a library refuses is noted with its reason."""
@@ -61,6 +79,8 @@ class TrialOfFolds:
         values: list[float] = []
         fixed: list[dict[str, Any]] = []
         for step, fold in enumerate(self._rows.folds):
+            if step and self._is_out_of_time(trial):
+                raise OutOfTimeError
             estimator = self._algorithm.fit(
                 fold.fit, parameters, seed=self._seed, n_jobs=self._threads, stopping=fold.judge
             )
@@ -77,6 +97,11 @@ class TrialOfFolds:
                 raise optuna.TrialPruned
         trial.set_user_attr(_PARAMETERS, _typical(fixed))
         return float(np.mean(values))
+
+    def _is_out_of_time(self, trial: optuna.Trial) -> bool:
+        if self._until is None or time.time() < self._until:
+            return False
+        return bool(trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
 
 def search_space(algorithm: Algorithm) -> dict[str, BaseDistribution]:
