@@ -21,17 +21,16 @@ NOISE = {name: np.random.default_rng(n).normal(size=2100) for n, name in enumera
 
 @pytest.fixture
 def choose(parts, training):
-    def choose(strengths, objective="average_precision", flags=None, shared_noise=0.0):
+    def choose(strengths, objective="average_precision", flags=None, amount=100.0, noise=None):
         schema = parts.schema
         validated = []
         for name in CANDIDATE_NAMES:
-            noise = shared_noise * NOISE[ENSEMBLE] + (1 - shared_noise) * NOISE[name]
-            log_odds = strengths[name] * LABELS + noise - 4
+            log_odds = strengths[name] * LABELS + (noise or NOISE)[name] - 4
             validated += [
                 pl.DataFrame(
                     {
                         schema.label: LABELS,
-                        schema.amount: np.full(2100, 100.0),
+                        schema.amount: np.full(2100, amount),
                         schema.time: np.arange(2100.0),
                         "probability": expit(log_odds),
                     }
@@ -65,11 +64,14 @@ def test_the_ensemble_is_chosen_where_it_is_the_best(choose):
 
 
 def test_the_ensemble_is_chosen_where_the_best_is_ahead_by_chance(choose):
-    choice = choose({name: 3.0 for name in CANDIDATE_NAMES} | {ENSEMBLE: 2.999}, shared_noise=0.95)
-    best = choice.standings[0]
+    noise = {**NOISE, ENSEMBLE: NOISE["lightgbm"] - 0.3 * NOISE[ENSEMBLE]}
+    strengths = dict.fromkeys(CANDIDATE_NAMES, 0.0) | {"lightgbm": 3.0, ENSEMBLE: 3.04}
+    choice = choose(strengths, noise=noise)
+    best, second = choice.standings[:2]
     assert best.algorithm != ENSEMBLE
-    assert choice.champion == ENSEMBLE
-    assert choice.reason.startswith(f"the ensemble is as good as {best.algorithm}")
+    assert choice.champion == second.algorithm == ENSEMBLE
+    assert 0 < second.behind < second.standard_error
+    assert choice.reason.startswith(f"the ensemble is as good as {best.algorithm}: behind by 0.")
 
 
 def test_candidates_stand_in_the_order_of_the_objective(choose):
@@ -88,10 +90,9 @@ def test_by_cost_the_thresholds_decide(choose):
     assert choice.standings[-1].value == 0.0
 
 
-def test_by_cost_frauds_without_amounts_are_refused(choose, monkeypatch):
-    monkeypatch.setattr("numpy.full", lambda size, value: np.zeros(size))
+def test_by_cost_frauds_without_amounts_are_refused(choose):
     with pytest.raises(TrainingError, match=r"expected_cost is not defined.*have no amount"):
-        choose({name: 2.0 for name in CANDIDATE_NAMES}, "expected_cost")
+        choose({name: 2.0 for name in CANDIDATE_NAMES}, "expected_cost", amount=0.0)
 
 
 def combined(parts, training, strengths):

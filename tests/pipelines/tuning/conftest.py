@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import optuna
 import pytest
 
 from fraud_kedro.algorithms.base import LabelledMatrix
+from fraud_kedro.evaluation.thresholds import ExpectedCost, ThresholdPolicy
+from fraud_kedro.pipelines.tuning.options import SearchBudget, TuningOptions
 from fraud_kedro.pipelines.tuning.search_rows import SearchRows, make_folds
+from fraud_kedro.pipelines.tuning.study import Search
 
 
 class Ramp:
@@ -41,6 +46,34 @@ class Ramp:
         return estimator["tilt"] * features[:, 1].astype(np.float64) + 2 * estimator["noise"] * noise
 
 
+@pytest.fixture(scope="session")
+def policy() -> ThresholdPolicy:
+    return ThresholdPolicy(ExpectedCost())
+
+
+@pytest.fixture
+def search(policy) -> Callable[..., optuna.Study]:
+    """A function that runs a search."""
+
+    def run(algorithm, rows, options, trials, *, seed=0, seconds=None):
+        budget = SearchBudget(trials=trials, seconds=seconds)
+        return Search(algorithm, rows, options, policy, budget, seed).run()
+
+    return run
+
+
+@pytest.fixture
+def options() -> TuningOptions:
+    """A study of one run; making a file's tables would be most of a test's time."""
+    return TuningOptions(storage="sqlite:///:memory:")
+
+
+@pytest.fixture
+def kept(tmp_path) -> TuningOptions:
+    """A study that a second run finds again."""
+    return TuningOptions(storage=f"sqlite:///{tmp_path / 'studies.db'}")
+
+
 @pytest.fixture
 def ramp() -> type[Ramp]:
     return Ramp
@@ -52,5 +85,10 @@ def search_rows() -> SearchRows:
     times = np.arange(600.0)
     labels = (generator.random(600) < 0.1).astype(np.int8)
     feature = generator.normal(size=600) + 1.5 * labels
-    data = LabelledMatrix(np.column_stack([times, feature]).astype(np.float32), labels, np.ones(600))
+    data = LabelledMatrix(
+        np.column_stack([times, feature]).astype(np.float32),
+        labels,
+        np.ones(600),
+        generator.gamma(2, 50, 600),
+    )
     return SearchRows(make_folds(data, times, kind="temporal", folds=3, seed=0), "a1b2")

@@ -6,6 +6,7 @@ import pytest
 
 from fraud_kedro.errors import TrainingError
 from fraud_kedro.pipelines.data_processing.splits import SplitOptions
+from fraud_kedro.pipelines.training.options import TrainingOptions
 from fraud_kedro.pipelines.tuning import nodes
 from fraud_kedro.pipelines.tuning.nodes import draw_search_rows, tune
 from fraud_kedro.pipelines.tuning.options import SearchBudget, TuningOptions
@@ -18,9 +19,7 @@ SCHEMA = ResolvedSchema(
 
 @pytest.fixture
 def options(tmp_path):
-    return TuningOptions(
-        storage=f"sqlite:///{tmp_path / 'studies.db'}", n_jobs=1, folds=2, legitimate_rows=300
-    )
+    return TuningOptions(storage=f"sqlite:///{tmp_path / 'studies.db'}", folds=2, legitimate_rows=300)
 
 
 def table(seed=0, size=800):
@@ -34,6 +33,13 @@ def table(seed=0, size=800):
             "Class": labels,
         }
     )
+
+
+TRAINING = TrainingOptions.model_validate({"thresholds": {"kind": "expected_cost"}})
+
+
+def tuned(rows, options, algorithm, trials, *, seed=0):
+    return tune(rows, options, TRAINING, algorithm, SearchBudget(trials=trials), seed)
 
 
 def draw(options, split="temporal", seed=0, frame=None):
@@ -73,7 +79,7 @@ def test_the_fingerprint_says_whether_two_searches_worked_on_the_same_rows(optio
 
 
 def test_a_search_of_logistic_regression_finds_parameters_and_lists_its_trials(options):
-    best, trials = tune(draw(options), options, "logistic_regression", SearchBudget(trials=3), seed=0)
+    best, trials, *_ = tuned(draw(options), options, "logistic_regression", 3, seed=0)
     assert best.algorithm == "logistic_regression"
     assert best.objective == "average_precision"
     assert set(best.parameters) == {"C", "class_weight", "fit_weights"}
@@ -86,21 +92,40 @@ def test_a_search_of_logistic_regression_finds_parameters_and_lists_its_trials(o
 
 
 def test_the_same_seed_finds_the_same_parameters(options):
-    first, _ = tune(draw(options), options, "logistic_regression", SearchBudget(trials=3), seed=5)
-    second, _ = tune(draw(options), options, "logistic_regression", SearchBudget(trials=3), seed=5)
+    first, *_ = tuned(draw(options), options, "logistic_regression", 3, seed=5)
+    second, *_ = tuned(draw(options), options, "logistic_regression", 3, seed=5)
     assert first.model_copy(update={"seconds": 0}) == second.model_copy(update={"seconds": 0})
 
 
 def test_failed_trials_stay_in_the_list(options, ramp, search_rows, monkeypatch):
     monkeypatch.setattr(nodes, "get_algorithm", lambda name: ramp(refuses=lambda tilt: tilt < 0))
-    best, trials = tune(search_rows, options, "ramp", SearchBudget(trials=5), seed=0)
+    best, trials, *_ = tuned(search_rows, options, "ramp", 5, seed=0)
     assert best.trials == len(trials) == 5
     failed = trials[trials["state"] == "fail"]
     assert 0 < len(failed) < 5
     assert failed["value"].isna().all()
     assert (failed["tilt"] < 0).all()
+    assert failed["failure"].str.startswith("no fit for tilt -").all()
+    assert trials["failure"][trials["state"] != "fail"].isna().all()
 
 
 def test_an_unknown_algorithm_is_told_with_those_that_exist(options):
     with pytest.raises(TrainingError, match=r"'naive_bayes' is unknown.*lightgbm, logistic_regression"):
-        tune(draw(options), options, "naive_bayes", SearchBudget(trials=1), seed=0)
+        tuned(draw(options), options, "naive_bayes", 1, seed=0)
+
+
+def test_the_plots_are_pages_of_the_parent_run(options, active_run, real_registry):
+    *_, history, importance, slices, parallel_coordinates = tuned(
+        draw(options), options, "logistic_regression", 3
+    )
+    assert len(history.data[0].y) == 3
+    assert {bar for trace in importance.data for bar in trace.y} == {"C", "class_weight", "fit_weights"}
+    assert len(slices.data) == 3
+    assert parallel_coordinates.data
+    found = real_registry.client.list_artifacts(active_run.info.run_id, "tuning/logistic_regression")
+    assert {file.path.rsplit("/", 1)[-1] for file in found} == {
+        "history.html",
+        "importance.html",
+        "slices.html",
+        "parallel_coordinates.html",
+    }

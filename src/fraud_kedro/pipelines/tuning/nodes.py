@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 
 import pandas as pd
+import plotly.graph_objects as go  # type: ignore[import-untyped]
 import polars as pl
 
 from fraud_kedro.algorithms.registry import get_algorithm
 from fraud_kedro.pipelines.data_processing.splits import SplitOptions, TemporalSplit
+from fraud_kedro.pipelines.training.options import TrainingOptions
+from fraud_kedro.pipelines.tuning.figures import history, importance, parallel_coordinates, slices
 from fraud_kedro.pipelines.tuning.options import BestParameters, SearchBudget, TuningOptions
 from fraud_kedro.pipelines.tuning.search_rows import SearchRows, draw_rows, make_folds
-from fraud_kedro.pipelines.tuning.study import Search, best_parameters
+from fraud_kedro.pipelines.tuning.study import Search
+from fraud_kedro.pipelines.tuning.trial import best_parameters, failure
+from fraud_kedro.pipelines.tuning.trial_runs import log_figures
 from fraud_kedro.schema import ResolvedSchema
 
 
@@ -34,17 +39,24 @@ def draw_search_rows(
 
 
 def tune(
-    search_rows: SearchRows, tuning: TuningOptions, algorithm: str, budget: SearchBudget, seed: int
-) -> tuple[BestParameters, pd.DataFrame]:
+    search_rows: SearchRows,
+    tuning: TuningOptions,
+    training: TrainingOptions,
+    algorithm: str,
+    budget: SearchBudget,
+    seed: int,
+) -> tuple[BestParameters, pd.DataFrame, go.Figure, go.Figure, go.Figure, go.Figure]:
     """Search one algorithm's parameters.
 
     Returns
     -------
     best_parameters : BestParameters
     trials : DataFrame
-        A row per trial: number, state, value, seconds and its parameters.
+        A row per trial: number, state, value, seconds, why it failed, and its parameters.
+    history, importance, slices, parallel_coordinates : Figure
     """
-    study = Search(get_algorithm(algorithm), search_rows, tuning, budget, seed).run()
+    search = Search(get_algorithm(algorithm), search_rows, tuning, training.thresholds, budget, seed)
+    study = search.run()
     parameters, fold_values = best_parameters(study)
     trials = pd.DataFrame(
         [
@@ -53,9 +65,11 @@ def tune(
                 "state": trial.state.name.lower(),
                 "value": trial.value,
                 "seconds": trial.duration.total_seconds() if trial.duration else None,
+                "failure": failure(trial),
                 **trial.params,
             }
             for trial in study.trials
+            if trial.state.is_finished()
         ]
     )
     best = BestParameters(
@@ -64,7 +78,9 @@ def tune(
         objective=tuning.objective,
         value=study.best_value,
         fold_values=fold_values,
-        trials=len(study.trials),
+        trials=len(trials),
         seconds=float(trials["seconds"].sum()),
     )
-    return best, trials
+    plots = {plot.__name__: plot(study) for plot in (history, importance, slices, parallel_coordinates)}
+    log_figures(algorithm, plots)
+    return best, trials, *plots.values()

@@ -8,6 +8,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
 from fraud_kedro.pipelines.per_algorithm import grouped, instantiate
 from fraud_kedro.pipelines.tuning.nodes import draw_search_rows, tune
 
@@ -21,6 +22,8 @@ def create_pipeline() -> Pipeline:
                 inputs=["train", "resolved_schema", "params:split", "params:tuning", "params:seed"],
                 outputs="search_rows",
                 name="draw_search_rows",
+                # So that one algorithm can be tuned alone.
+                tags=ALGORITHM_NAMES,
             )
         ]
     )
@@ -28,8 +31,22 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 tune,
-                inputs=["search_rows", "params:tuning", "params:algorithm", "params:budget", "params:seed"],
-                outputs=["best_parameters", "trials"],
+                inputs=[
+                    "search_rows",
+                    "params:tuning",
+                    "params:training",
+                    "params:algorithm",
+                    "params:budget",
+                    "params:seed",
+                ],
+                outputs=[
+                    "best_parameters",
+                    "trials",
+                    "tuning_history",
+                    "tuning_importance",
+                    "tuning_slices",
+                    "tuning_parallel_coordinates",
+                ],
                 name="tune",
             )
         ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -37,10 +38,13 @@ class SearchRows:
     folds : tuple of Fold
     fingerprint : str
         Says whether two searches worked on the same rows.
+    run : str
+        Tells the trials of this run from those of another.
     """
 
     folds: tuple[Fold, ...]
     fingerprint: str
+    run: str = field(default_factory=lambda: uuid4().hex)
 
 
 def draw_rows(

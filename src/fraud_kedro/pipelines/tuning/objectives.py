@@ -1,0 +1,63 @@
+"""What a trial may maximise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fraud_kedro.errors import TrainingError
+from fraud_kedro.evaluation.metrics import OBJECTIVES, ScoredRows
+from fraud_kedro.evaluation.thresholds import ExpectedCost, ThresholdPolicy, choose_thresholds
+
+Objective = Callable[[ScoredRows], float]
+
+
+def get_objective(name: str, policy: ThresholdPolicy) -> Objective:
+    """Look up an objective; that of cost takes its prices from the threshold policy, if it has any.
+
+    Returns
+    -------
+    callable
+        From scored rows to a figure of which more is better.
+    """
+    if name != "expected_cost":
+        return OBJECTIVES[name]
+    prices = policy.root if isinstance(policy.root, ExpectedCost) else ExpectedCost()
+    return lambda rows: saved_share(rows, prices)
+
+
+def saved_share(rows: ScoredRows, prices: ExpectedCost) -> float:
+    """Share of the frauds' amounts that the least-cost thresholds save.
+
+    The thresholds are chosen on the same rows: the figure says what the ranking
+    is worth, not what a threshold chosen elsewhere would bring.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+        With amounts.
+    prices : ExpectedCost
+
+    Returns
+    -------
+    float
+        At most 1; 0 where it is best to flag nothing.
+    """
+    if rows.amounts is None:
+        raise TrainingError("The objective expected_cost needs the amount of each transaction.")
+    lost = rows.weights * rows.amounts * (rows.labels == 1)
+    if not lost.sum() > 0:
+        raise TrainingError(
+            "The objective expected_cost needs frauds with an amount above 0 in every fold; one has none."
+        )
+    thresholds = choose_thresholds(ThresholdPolicy(prices), rows, rows.amounts)
+    scores = rows.scores.astype(np.float32)
+    declined = scores >= np.float32(thresholds.decline)
+    reviewed = (scores >= np.float32(thresholds.flag)) & ~declined
+    cost = (
+        lost[~declined & ~reviewed].sum()
+        + prices.review_cost * rows.weights[reviewed].sum()
+        + prices.false_decline_cost * rows.weights[declined & (rows.labels == 0)].sum()
+    )
+    return float(1 - cost / lost.sum())
