@@ -93,7 +93,7 @@ def test_the_defaults_lie_in_the_search_space(name):
     trial = study.ask()
     drawn = algorithm.suggest(trial)
 
-    assert drawn == {key: algorithm.defaults[key] for key in drawn}
+    assert {key: drawn[key] for key in trial.params} == {key: algorithm.defaults[key] for key in trial.params}
     assert all(
         trial.distributions[key]._contains(trial.distributions[key].to_internal_repr(drawn[key]))
         for key in drawn
@@ -205,3 +205,11 @@ def test_rows_to_stop_on_can_serve_several_fits(name):
 
     fresh = stopped(second, stopping.take(np.arange(len(stopping))))
     np.testing.assert_array_equal(shared, fresh)
+
+
+def test_a_search_grows_small_forests_and_finds_parameters_of_a_whole_one():
+    algorithm = get_algorithm("random_forest")
+    suggested = algorithm.suggest(optuna.create_study().ask())
+    assert suggested["n_estimators"] < algorithm.defaults["n_estimators"]
+    found = algorithm.fixed_parameters(None, suggested)
+    assert found == {**suggested, "n_estimators": algorithm.defaults["n_estimators"]}

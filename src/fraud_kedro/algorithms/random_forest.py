@@ -25,6 +25,8 @@ SMOOTHING = 1e-4
 # sees few of the rare frauds' neighbours either way.
 LEGITIMATE_ROWS = 40_000
 ROWS_PER_TREE = 15_000
+# Enough to tell one point of the search space from another; the final fit has the trees of `defaults`.
+SEARCH_TREES = 80
 
 
 class _RandomForest:
@@ -41,6 +43,7 @@ class _RandomForest:
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
+            "n_estimators": SEARCH_TREES,
             "max_depth": trial.suggest_int("max_depth", 8, 18),
             "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 5),
             "max_features": trial.suggest_float("max_features", 0.15, 0.6, log=True),
@@ -76,7 +79,8 @@ class _RandomForest:
         )
 
     def fixed_parameters(self, estimator: RandomForestClassifier, parameters: Parameters) -> dict[str, Any]:
-        return complete(self.name, self.defaults, parameters)
+        settings = complete(self.name, self.defaults, parameters)
+        return {**settings, "n_estimators": self.defaults["n_estimators"]}
 
     def log_odds(
         self, estimator: RandomForestClassifier, features: NDArray[np.float32]
