@@ -96,7 +96,7 @@ def test_the_defaults_lie_in_the_search_space(name):
     assert {key: drawn[key] for key in trial.params} == {key: algorithm.defaults[key] for key in trial.params}
     assert all(
         trial.distributions[key]._contains(trial.distributions[key].to_internal_repr(drawn[key]))
-        for key in drawn
+        for key in trial.params
     )
 
 
