@@ -210,11 +210,17 @@ def second_of_day(seconds: float) -> float:
     return second
 
 
-def _session(bundle: Bundle, threads: int) -> ort.InferenceSession:
+def session_options(threads: int = 1) -> ort.SessionOptions:
+    """How a champion's graph is run; `benchmarks/inference.py` measures these against others."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _session(bundle: Bundle, threads: int) -> ort.InferenceSession:
+    options = session_options(threads)
     try:
         return ort.InferenceSession(bundle.model, sess_options=options, providers=["CPUExecutionProvider"])
     except _GRAPH_ERRORS as error:
