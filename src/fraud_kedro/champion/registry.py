@@ -201,7 +201,8 @@ class Registry:
             return self._download(version, folder)
         except OSError as error:
             raise BundleError(
-                f"Version {version.version} of {MODEL_NAME!r} cannot be stored at {folder}: {error.strerror}. "
+                f"Version {version.version} of {MODEL_NAME!r} cannot be stored at {folder}: "
+                f"{error.strerror}. "
                 "What was there before is unchanged."
             ) from error
 
