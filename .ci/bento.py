@@ -75,7 +75,7 @@ def prove(champion: Path, folder: Path) -> None:
 
 def copied_project(champion: Path, target: Path) -> Path:
     """What a fresh clone has, and a champion: nothing that lies about here gets into the Bento."""
-    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=PROJECT, text=True)
+    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=PROJECT, text=True)  # noqa: S607
     for name in filter(None, tracked.split("\0")):
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def build(project: Path, home: Path) -> str:
     """`bentoml build` in the project; gives the tag."""
     variables = {**os.environ, "BENTOML_HOME": str(home), "PYTHONPATH": str(project / "src")}
     before = tree(project)
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603
         [BIN / "bentoml", "build", "--output", "tag"],
         cwd=project,
         env=variables,
@@ -135,7 +135,7 @@ def empty_environment(bento: Path, target: Path) -> Path:
     venv.create(target)
     requirements = bento / "env/python/requirements.txt"
     command = [BIN / "uv", "pip", "install", "--quiet", "--python", target / "bin/python", "-r", requirements]
-    if subprocess.run(command).returncode != 0:
+    if subprocess.run(command).returncode != 0:  # noqa: S603
         sys.exit("The Bento's requirements cannot be installed.")
     return target
 
@@ -158,7 +158,7 @@ def serve_and_ask(environment: Path, home: Path, tag: str, where: Path) -> tuple
     body = dict(zip(promised["schema"]["features"], row, strict=True))
     with (where / "serve.log").open("w") as log:
         began = time.perf_counter()
-        server = subprocess.Popen(
+        server = subprocess.Popen(  # noqa: S603
             [environment / "bin/bentoml", "serve", tag, "--port", str(port)],
             cwd=where,
             env=variables,
@@ -176,7 +176,7 @@ def serve_and_ask(environment: Path, home: Path, tag: str, where: Path) -> tuple
 
 def first_answer(server: subprocess.Popen[bytes], port: int, body: dict[str, Any], log: Path) -> Any:
     """Ask until the service answers with 200."""
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         f"http://127.0.0.1:{port}/predict",
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
