@@ -158,6 +158,7 @@ _EXPORT_REPEATEDLY = """
 import sys
 from pathlib import Path
 import mlflow, onnx
+from fraud_kedro.champion.bundle import read_bundle
 from fraud_kedro.pipelines.export.registration import current_registry, register_bundle
 uri, folder, experiment, name = sys.argv[1:]
 mlflow.set_tracking_uri(uri)
@@ -201,7 +202,7 @@ def test_two_exports_at_once_register_whole_versions_and_lose_no_move(real_regis
     }
     try:
         for writer in writers.values():
-            assert writer.stdout.readline() == "ready\n"
+            assert writer.stdout.readline() == "ready\n", writer.stderr.read()
         for writer in writers.values():
             writer.stdin.write("go\n")
             writer.stdin.flush()
