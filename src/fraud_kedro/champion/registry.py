@@ -133,8 +133,13 @@ class Registry:
         if lost is None:
             return None
         raise RegistryError(
-            f"The alias {alias!r} at {self._where} names version {lost}, which has been deleted. Give it to "
-            "another one with `kedro champion set VERSION --why REASON`; `kedro champion show` lists them."
+            f"The alias {alias!r} at {self._where} names version {lost}, which has been deleted. "
+            + (
+                "Give it to another one with `kedro champion set VERSION --why REASON`; "
+                "`kedro champion show` lists them."
+                if alias == "champion"
+                else "Give it to another one, or take it away, on the model's page in MLflow."
+            )
         )
 
     def _aliases(self, client: MlflowClient) -> dict[str, int]:

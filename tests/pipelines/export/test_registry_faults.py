@@ -123,26 +123,26 @@ def test_a_full_disk_while_registering_is_told_and_moves_nothing(active_run, bun
     assert [version.version for version in current_registry().versions()] == [before]
 
 
-def lose_champion(real_registry, version):
+def lose_alias(real_registry, alias, version):
     """Delete a version, and put back the alias as a store might that keeps it."""
     registry = Registry(real_registry.uri)
     real_registry.client.delete_model_version(MODEL_NAME, str(version))
-    assert registry.find("champion") is None
+    assert registry.find(alias) is None
     engine = sa.create_engine(real_registry.uri)
     with engine.begin() as connection:
         connection.execute(
             sa.text(
                 "INSERT INTO registered_model_aliases (workspace, alias, version, name) "
-                "SELECT workspace, 'champion', :version, name FROM registered_models"
+                "SELECT workspace, :alias, :version, name FROM registered_models"
             ),
-            {"version": version},
+            {"alias": alias, "version": version},
         )
     engine.dispose()
 
 
 def test_an_alias_that_names_a_deleted_version_is_no_missing_alias(active_run, bundle, twin, real_registry):
     lost, other = export(bundle, twin), register_bundle(bundle, twin)
-    lose_champion(real_registry, lost)
+    lose_alias(real_registry, "champion", lost)
 
     registry = current_registry()
     for asked in (registry.find, registry.resolve):
@@ -152,6 +152,18 @@ def test_an_alias_that_names_a_deleted_version_is_no_missing_alias(active_run, b
             asked("champion")
     registry.set_alias("champion", other, by="ann", why="the old one is gone")
     assert registry.resolve("champion").version == other
+
+
+def test_a_lost_challenger_is_in_nobodys_way(active_run, bundle, twin, real_registry):
+    first, second = register_bundle(bundle, twin), register_bundle(bundle, twin)
+    lose_alias(real_registry, "challenger", first)
+    with pytest.raises(RegistryError, match=r"names version 1, which has been deleted.*page in MLflow"):
+        current_registry().find("challenger")
+
+    third = export(bundle, twin)
+
+    assert (second, third) == (2, 3)
+    assert current_registry().resolve("champion").version == third
 
 
 _EXPORT_REPEATEDLY = """

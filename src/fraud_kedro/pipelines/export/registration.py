@@ -206,9 +206,9 @@ def apply_promotion(registry: Registry, promotion: Promotion) -> None:
     """Move the alias the decision names, and tag the version with it."""
     registry.annotate(promotion.version, tags={"promotion": f"{promotion.outcome}: {promotion.reason}"})
     if promotion.outcome == "promoted":
+        waited = "challenger" in registry.version(promotion.version).aliases
         registry.set_alias("champion", promotion.version, by=PIPELINE, why=promotion.reason)
-        challenger = registry.find("challenger")
-        if challenger is not None and challenger.version == promotion.version:
+        if waited:
             registry.delete_alias("challenger", by=PIPELINE, why="became champion")
     elif promotion.outcome == "challenger":
         registry.set_alias("challenger", promotion.version, by=PIPELINE, why=promotion.reason)
