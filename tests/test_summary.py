@@ -4,7 +4,7 @@ import pytest
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.champion.registry import RegisteredVersion
-from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.export.options import Limit, Promotion
 from fraud_kedro.pipelines.training.options import Comparison, Difference, Evaluation
 from fraud_kedro.summary import print_comparison, print_promotion, print_versions
 
@@ -123,3 +123,14 @@ def test_the_last_five_moves_are_shown_with_who_and_why(capsys):
     assert "day 6 champion -> 6 by ann: [6]" in output
     assert "day 7 challenger -> none by bob: x" in output
     assert "day 2" not in output
+
+
+def test_the_decision_is_told_with_every_hard_limit(capsys):
+    limits = {
+        "latency_ms": Limit(value=0.031, at_most=5),
+        "slice_recall_drop": Limit(value=0.25, at_most=0.2, where="below 10"),
+    }
+    print_promotion(promotion("rejected").model_copy(update={"limits": limits}), root="data", env=None)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "one row, ms 0.031, at most 5" in lines
+    assert "less recall in the worst band of amounts (below 10) 0.25 (missed), at most 0.2" in lines

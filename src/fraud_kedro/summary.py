@@ -11,6 +11,7 @@ from rich.table import Table
 from fraud_kedro.champion.bundle import Metric
 from fraud_kedro.champion.registry import RegisteredVersion
 from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.export.promotion_section import limit_rows
 from fraud_kedro.pipelines.training.options import Comparison
 
 _SHOWN = {
@@ -69,6 +70,8 @@ def print_promotion(promotion: Promotion, *, root: str, env: str | None) -> None
         "rejected": "was rejected",
     }[promotion.outcome]
     console.print(f"\n{name} {meaning}: {promotion.reason}.", markup=False, highlight=False)
+    for title, found, at_most in limit_rows(promotion):
+        console.print(f"  {title:<60} {found}, at most {at_most}", markup=False, highlight=False)
     serve = "make serve" if root == "data" else f"FRAUD_ROOT={root} make serve"
     overlay = f" --env {env}" if env and env not in ("base", "local") else ""
     steps = {

@@ -89,6 +89,36 @@ def test_the_graph_has_one_input_one_output_and_an_open_batch(name, models):
 
 
 @every_algorithm
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_with_a_value_that_is_no_number_has_no_probability_on_either_side(
+    name, value, models, held_out
+):
+    model = models[name]
+    rows = held_out.features[:40].copy()
+    rows[np.arange(0, 40, 2), np.arange(20) % 5] = value
+
+    scored, native = graph_probability(model, rows), model.probability(rows)
+
+    expected = np.arange(40) % 2 == 0
+    np.testing.assert_array_equal(np.isnan(scored), expected)
+    np.testing.assert_array_equal(np.isnan(native), expected)
+    single = [graph_probability(model, rows[[row]])[0] for row in range(4)]
+    np.testing.assert_array_equal(np.isnan(single), expected[:4])
+
+
+@every_algorithm
+def test_the_opset_is_the_lowest_that_has_the_operators(name, models):
+    graph = to_onnx(models[name])
+    opsets = {opset.domain: opset.version for opset in graph.opset_import}
+
+    assert opsets[""] == 10
+    assert opsets.get("ai.onnx.ml", 1) == 1
+    graph.opset_import[0].version = 9
+    with pytest.raises(onnx.checker.ValidationError, match="Mod"):
+        onnx.checker.check_model(graph)
+
+
+@every_algorithm
 def test_the_graph_says_what_it_is(name, models, schema):
     graph = to_onnx(models[name])
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from fraud_kedro.champion.bundle import SelfTest, Thresholds
-from fraud_kedro.champion.scorer import Scorer, second_of_day
+from fraud_kedro.champion.scorer import Scorer, SplitRows, second_of_day
 from fraud_kedro.errors import BundleError
 from fraud_kedro.schema import ResolvedSchema
 
@@ -43,6 +45,32 @@ def test_a_bundle_scores_as_its_formula_does(bundle, logistic_probability):
     assert probabilities.dtype == np.float32
     assert probabilities.shape == (200,)
     np.testing.assert_allclose(probabilities, logistic_probability(matrix), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 499, 500, 1001])
+def test_a_batch_split_over_threads_has_the_same_scores_in_the_same_order(bundle, rows):
+    matrix = np.random.default_rng(4).normal(size=(rows, 30)).astype(np.float32)
+
+    split = Scorer(bundle, threads=3).probabilities(matrix)
+
+    np.testing.assert_allclose(split, Scorer(bundle).probabilities(matrix), rtol=1e-6)
+
+
+def test_large_batches_are_scored_by_as_many_threads_as_asked_for():
+    by_thread = {}
+
+    def score(rows):
+        by_thread[threading.get_ident()] = by_thread.get(threading.get_ident(), 0) + len(rows)
+        together.wait(timeout=30)
+        return rows[:, 0]
+
+    # Passes only when three threads are inside at once.
+    together = threading.Barrier(3)
+    matrix = np.arange(3000, dtype=np.float32).reshape(1500, 2)
+
+    np.testing.assert_array_equal(SplitRows(score, 3)(matrix), matrix[:, 0])
+
+    assert list(by_thread.values()) == [500] * 3
 
 
 @pytest.mark.parametrize("use", ["hour_of_day", "raw", "none"])

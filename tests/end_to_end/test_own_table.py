@@ -27,7 +27,7 @@ BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL
 QUICK = {
     "tuning": {"folds": 2, "legitimate_rows": 2000},
     "training": {"bootstrap_repetitions": 20},
-    "export": {"resampled_rows": 5000, "promotion": {"max_calibration_error": 0.5, "repetitions": 20}},
+    "export": {"drawn_rows": 5000, "promotion": {"max_calibration_error": 0.5, "repetitions": 20}},
     **{
         name: {"budget": {"trials": 1, "seconds": None}}
         for name in ("lightgbm", "logistic_regression", "random_forest", "xgboost")

@@ -1,6 +1,7 @@
 """Builds the ONNX graph of a model, node by node.
 
-The operators used need nothing above opset 13 and version 1 of `ai.onnx.ml`.
+The graphs are of opset 10, the lowest that has a remainder of floats (``Mod``),
+and of version 1 of `ai.onnx.ml`: any runtime of the last years reads them.
 Every name is a counter's, so the same model gives the same bytes.
 """
 
@@ -22,10 +23,11 @@ OUTPUT_NAME = "probability"
 BATCH_DIMENSION = "n"
 PRODUCER = "fraud_kedro"
 
-_OPSET = 13
+_OPSET = 10
 _ML_DOMAIN = "ai.onnx.ml"
 _ML_OPSET = 1
-_IR_VERSION = 7
+# The first that opset 10 came with.
+_IR_VERSION = 5
 
 
 class GraphBuilder:
@@ -117,8 +119,9 @@ class GraphBuilder:
         -------
         onnx.ModelProto
         """
-        axis = self.constant(np.array([1], dtype=np.int64))
-        self._nodes.append(helper.make_node("Squeeze", [probability, axis], [OUTPUT_NAME], name=OUTPUT_NAME))
+        self._nodes.append(
+            helper.make_node("Squeeze", [probability], [OUTPUT_NAME], name=OUTPUT_NAME, axes=[1])
+        )
         shape: list[str | int | None] = [BATCH_DIMENSION, self.n_features]
         graph = helper.make_graph(
             self._nodes,

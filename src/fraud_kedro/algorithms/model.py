@@ -82,13 +82,20 @@ class ScoringModel(ABC):
         Parameters
         ----------
         features : ndarray of shape (n_transactions, n_features), float32
-            As for `log_odds`.
+            As for `log_odds`, but for this: a row with a value that is not finite is NaN.
 
         Returns
         -------
         ndarray of shape (n_transactions,), float64
         """
-        return bounded_probability(self.log_odds(features))
+        finite = np.isfinite(features).all(axis=1)
+        if finite.all():
+            return bounded_probability(self.log_odds(features))
+        # Each library has its own idea of a missing value; none of them was trained with one.
+        probability = np.full(len(features), np.nan)
+        if finite.any():
+            probability[finite] = bounded_probability(self.log_odds(features[finite]))
+        return probability
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,7 @@ def to_onnx(model: ScoringModel) -> onnx.ModelProto:
 
     The input ``features`` is float32 of shape (n, n_features), the output
     ``probability`` float32 of shape (n,), clipped as `ScoringModel.probability`
-    is. NaN and infinity are not defined: refuse them before the graph.
+    is, and as there NaN for a row with a value that is not finite.
 
     Parameters
     ----------
@@ -225,6 +232,7 @@ def to_onnx(model: ScoringModel) -> onnx.ModelProto:
     graph = GraphBuilder(len(schema.features))
     features = _add_time(graph, schema)
     probability = _add_probability(graph, model.add_to_graph(graph, features))
+    probability = _add_not_finite(graph, probability)
     return graph.finish(
         probability,
         {
@@ -242,11 +250,8 @@ def _add_time(graph: GraphBuilder, schema: ResolvedSchema) -> str:
         return INPUT_NAME
     # The column alone: a remainder over the whole matrix costs fifteen times as much.
     widths = np.array([index, 1, len(schema.features) - index - 1], dtype=np.int64)
-    parts = list(
-        graph.node_of(
-            "Split", [INPUT_NAME, graph.constant(widths[widths > 0])], int((widths > 0).sum()), axis=1
-        )
-    )
+    widths = widths[widths > 0]
+    parts = list(graph.node_of("Split", [INPUT_NAME], len(widths), axis=1, split=widths.tolist()))
     position = 1 if index > 0 else 0
     parts[position] = (_zero_time if schema.time_use == "none" else _second_of_day)(graph, parts[position])
     return graph.node("Concat", parts, axis=1)
@@ -270,5 +275,10 @@ def _add_probability(graph: GraphBuilder, log_odds: str) -> str:
     negated = graph.node("Neg", [log_odds])
     one = graph.constant(np.ones(1, dtype=np.float32))
     probability = graph.node("Reciprocal", [graph.node("Add", [graph.node("Exp", [negated]), one])])
-    bounds = [np.array(b, dtype=np.float32) for b in (PROBABILITY_FLOOR, PROBABILITY_CEILING)]
-    return graph.node("Clip", [probability, *map(graph.constant, bounds)])
+    return graph.node("Clip", [probability], min=PROBABILITY_FLOOR, max=PROBABILITY_CEILING)
+
+
+def _add_not_finite(graph: GraphBuilder, probability: str) -> str:
+    """Add zero times every feature: nothing, or NaN where one is not finite."""
+    zeros = graph.constant(np.zeros((graph.n_features, 1), dtype=np.float32))
+    return graph.node("Add", [probability, graph.node("MatMul", [INPUT_NAME, zeros])])

@@ -11,6 +11,8 @@ import logging
 import os
 import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,9 +36,9 @@ CHECKSUM_TAG = "bundle_checksum"
 Alias = Literal["champion", "challenger", "shadow"]
 ALIASES: tuple[Alias, ...] = get_args(Alias)
 
-HISTORY_TAG = "alias_history"
-# MLflow's table holds 5,000 characters in a tag of a registered model.
-_HISTORY_LENGTH = 5000
+# One tag for each move: two processes that move aliases at once cannot lose each other's entry.
+MOVE_TAG = "alias_move."
+_KEPT_MOVES = 200
 
 # MLflow's own: 120 s a request and 7 retries with back-off, many minutes for a server that is gone.
 _FAIL_FAST = {
@@ -118,15 +120,36 @@ class Registry:
         Raises
         ------
         RegistryError
-            If the registry cannot be reached.
+            If the registry cannot be reached, or the alias names a version that is
+            no longer there.
         """
         with self._asking() as client:
             try:
                 return _record(client.get_model_version_by_alias(MODEL_NAME, alias))
             except _mlflow_exception() as error:
-                if _is_absent(error):
-                    return None
+                if not _is_absent(error):
+                    raise
+                lost = self._aliases(client).get(alias)
+        if lost is None:
+            return None
+        raise RegistryError(
+            f"The alias {alias!r} at {self._where} names version {lost}, which has been deleted. "
+            + (
+                "Give it to another one with `kedro champion set VERSION --why REASON`; "
+                "`kedro champion show` lists them."
+                if alias == "champion"
+                else "Give it to another one, or take it away, on the model's page in MLflow."
+            )
+        )
+
+    def _aliases(self, client: MlflowClient) -> dict[str, int]:
+        try:
+            aliases = client.get_registered_model(MODEL_NAME).aliases
+        except _mlflow_exception() as error:
+            if not _is_absent(error):
                 raise
+            return {}
+        return {alias: int(number) for alias, number in aliases.items()}
 
     def version(self, number: int) -> RegisteredVersion:
         """Find a version by its number.
@@ -151,15 +174,10 @@ class Registry:
         """List every version, newest first, with its aliases."""
         with self._asking() as client:
             found = [_record(v) for v in client.search_model_versions(f"name = '{MODEL_NAME}'")]
-            try:
-                aliases = client.get_registered_model(MODEL_NAME).aliases
-            except _mlflow_exception() as error:
-                if not _is_absent(error):
-                    raise
-                aliases = {}
+            aliases = self._aliases(client)
         by_version: dict[int, list[str]] = {}
         for alias, number in aliases.items():
-            by_version.setdefault(int(number), []).append(alias)
+            by_version.setdefault(number, []).append(alias)
         found = [_with_aliases(v, tuple(sorted(by_version.get(v.version, ())))) for v in found]
         return sorted(found, key=lambda v: v.version, reverse=True)
 
@@ -182,8 +200,18 @@ class Registry:
         RegistryError
             If the artifact cannot be fetched.
         BundleError
-            If what came differs from its checksums.
+            If what came differs from its checksums, or there is no room for it.
         """
+        try:
+            return self._download(version, folder)
+        except OSError as error:
+            raise BundleError(
+                f"Version {version.version} of {MODEL_NAME!r} cannot be stored at {folder}: "
+                f"{error.strerror}. "
+                "What was there before is unchanged."
+            ) from error
+
+    def _download(self, version: RegisteredVersion, folder: Path) -> Bundle:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as staging:
             with self._asking():
@@ -226,12 +254,13 @@ class Registry:
         """
         _check_alias(alias)
         self.version(version)
-        when = datetime.now(UTC).isoformat(timespec="seconds")
+        when = _now()
         with self._asking() as client:
-            client.set_registered_model_alias(MODEL_NAME, alias, str(version))
             for key, value in (("by", by), ("when", when), ("why", why)):
                 client.set_model_version_tag(MODEL_NAME, str(version), f"{alias}.{key}", value)
             self._remember(client, {"alias": alias, "version": version, "by": by, "when": when, "why": why})
+            # Last: a store that dies before this has changed nothing that is served.
+            client.set_registered_model_alias(MODEL_NAME, alias, str(version))
 
     def delete_alias(self, alias: Alias, *, by: str, why: str) -> None:
         """Take an alias away; nothing happens when no version has it.
@@ -244,10 +273,25 @@ class Registry:
         _check_alias(alias)
         if self.find(alias) is None:
             return
-        when = datetime.now(UTC).isoformat(timespec="seconds")
         with self._asking() as client:
+            self._remember(client, {"alias": alias, "version": None, "by": by, "when": _now(), "why": why})
             client.delete_registered_model_alias(MODEL_NAME, alias)
-            self._remember(client, {"alias": alias, "version": None, "by": by, "when": when, "why": why})
+
+    def annotate(
+        self, version: int, *, tags: Mapping[str, str] | None = None, description: str | None = None
+    ) -> None:
+        """Add tags to a version, and put a description in place of its own.
+
+        Raises
+        ------
+        RegistryError
+            If the registry cannot be reached or has no such version.
+        """
+        with self._asking() as client:
+            for key, value in (tags or {}).items():
+                client.set_model_version_tag(MODEL_NAME, str(version), key, value)
+            if description is not None:
+                client.update_model_version(MODEL_NAME, str(version), description)
 
     def history(self) -> list[dict[str, Any]]:
         """List the latest moves of aliases, oldest first.
@@ -262,14 +306,17 @@ class Registry:
                 if _is_absent(error):
                     return []
                 raise
-        return cast("list[dict[str, Any]]", json.loads(tags.get(HISTORY_TAG, "[]")))
+        return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(MOVE_TAG)]
 
     def _remember(self, client: MlflowClient, entry: dict[str, Any]) -> None:
+        # Sorts by time; the random end keeps two moves of one moment apart.
+        key = f"{MOVE_TAG}{time.time_ns():020}.{uuid.uuid4().hex[:8]}"
+        # 5,000 characters are what MLflow's table holds in a tag.
+        text = json.dumps({**entry, "why": str(entry["why"])[:500]}, separators=(",", ":"))
+        client.set_registered_model_tag(MODEL_NAME, key, text)
         tags = client.get_registered_model(MODEL_NAME).tags
-        entries = [*json.loads(tags.get(HISTORY_TAG, "[]")), {**entry, "why": str(entry["why"])[:500]}]
-        while len(text := json.dumps(entries, separators=(",", ":"))) > _HISTORY_LENGTH:
-            del entries[0]
-        client.set_registered_model_tag(MODEL_NAME, HISTORY_TAG, text)
+        for old in sorted(tag for tag in tags if tag.startswith(MOVE_TAG))[:-_KEPT_MOVES]:
+            client.delete_registered_model_tag(MODEL_NAME, old)
 
     @property
     def _where(self) -> str:
@@ -301,6 +348,10 @@ class Registry:
                 f"The model registry at {self._where} does not answer: {first_line(error)}. Check that it "
                 "runs and that FRAUD_MLFLOW_TRACKING_URI names it."
             ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _record(found: Any) -> RegisteredVersion:

@@ -77,4 +77,8 @@ def without_password(uri: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """Shorten an error to what fits into another's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    # SQLAlchemy begins with where a statement came from, before it says what is wrong.
+    lines = [
+        line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")
+    ]
+    return (lines or [type(error).__name__])[0].rstrip(".")

@@ -28,7 +28,7 @@ from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import Comparison
 
 OPTIONS = ExportOptions(
-    resampled_rows=500,
+    drawn_rows=500,
     reference_rows=200,
     # A thousand simulated rows say little about calibration.
     promotion=PromotionOptions(repetitions=20, max_calibration_error=0.5),
@@ -81,15 +81,12 @@ def exported(candidate, bundle, twin):
     return register_candidates(comparison_of(candidate), bundle, twin)
 
 
-def decide_on(candidate, registrations, parts, options=OPTIONS, test=None):
-    return promote(
-        comparison_of(candidate),
-        registrations,
-        parts.test if test is None else test,
-        parts.schema,
-        options,
-        0,
-    )
+@pytest.fixture(scope="module")
+def decide_on(parity):
+    def decide(candidate, registrations, parts, options=OPTIONS):
+        return promote(comparison_of(candidate), registrations, parts.test, parts.schema, options, 0, parity)
+
+    return decide
 
 
 def test_conversion_gives_a_graph_of_the_model_and_one_of_its_twin(candidate, parts):
@@ -103,9 +100,10 @@ def test_conversion_gives_a_graph_of_the_model_and_one_of_its_twin(candidate, pa
         np.testing.assert_allclose(scores, model.probability(features), atol=1e-6)
 
 
-def test_parity_is_checked_on_test_edge_and_resampled_rows(parity, parts):
+def test_parity_is_checked_on_test_edge_unusable_and_simulated_rows(parity, parts):
     assert parity.row_sets["test"].rows == parts.test.height
-    assert parity.row_sets["resampled"].rows == 500
+    assert parity.row_sets["simulated"].rows == 500
+    assert parity.row_sets["not finite"].rows == 3 * len(parts.schema.features)
     assert parity.row_sets["edge"].rows > 0
     assert 0 < parity.max_difference <= 1e-5
 
@@ -181,7 +179,7 @@ def test_each_bundle_keeps_its_own_twin(active_run, make_bundle, logistic_graph,
 
 
 def test_the_first_candidate_becomes_champion_and_the_next_equal_one_too(
-    active_run, candidate, bundle, graphs, parts
+    active_run, candidate, bundle, graphs, parts, decide_on
 ):
     first = decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
     assert (first.outcome, first.version, first.reason) == ("promoted", 1, "the first version")
@@ -193,7 +191,7 @@ def test_the_first_candidate_becomes_champion_and_the_next_equal_one_too(
 
 
 def test_a_worse_candidate_becomes_challenger_by_its_twins_scores(
-    active_run, candidate, bundle, graphs, parts, logistic_graph
+    active_run, candidate, bundle, graphs, parts, logistic_graph, decide_on
 ):
     decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
     constant = onnx.load_from_string(logistic_graph([0.0] * 30, -3.0))
@@ -206,7 +204,7 @@ def test_a_worse_candidate_becomes_challenger_by_its_twins_scores(
 
 
 def test_a_champion_that_may_have_seen_the_test_rows_is_not_compared(
-    active_run, candidate, draft, graphs, parts, tmp_path
+    active_run, candidate, draft, graphs, parts, tmp_path, decide_on
 ):
     dataset = BundleDataset(filepath=str(tmp_path / "seen"))
     record = draft.metadata.data.model_copy(
@@ -220,7 +218,9 @@ def test_a_champion_that_may_have_seen_the_test_rows_is_not_compared(
     assert "cannot be compared" in found.reason
 
 
-def test_the_published_champion_is_the_aliass_bundle(active_run, candidate, bundle, graphs, parts, tmp_path):
+def test_the_published_champion_is_the_aliass_bundle(
+    active_run, candidate, bundle, graphs, parts, tmp_path, decide_on
+):
     promotion = decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
     dataset = BundleDataset(filepath=str(tmp_path / "champion"))
     dataset.save(publish_champion(promotion))
@@ -230,10 +230,53 @@ def test_the_published_champion_is_the_aliass_bundle(active_run, candidate, bund
     assert (local.registration.version, local.registration.run_id) == (1, active_run.info.run_id)
 
 
-def test_a_rejected_first_candidate_leaves_no_champion(active_run, candidate, bundle, graphs, parts):
+def test_a_rejected_first_candidate_leaves_no_champion(
+    active_run, candidate, bundle, graphs, parts, decide_on
+):
     strict = OPTIONS.model_copy(update={"promotion": PromotionOptions(max_calibration_error=1e-9)})
     found = decide_on(candidate, exported(candidate, bundle, graphs[1]), parts, strict)
     assert found.outcome == "rejected"
+    assert current_registry().find("champion") is None
+
+
+def test_the_decision_is_written_with_its_numbers_where_people_look(
+    active_run, candidate, bundle, graphs, parts, decide_on, real_registry
+):
+    decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+    found = decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+
+    described = real_registry.client.get_model_version("fraud_detection", "2").description
+    card = mlflow.artifacts.load_text(f"runs:/{active_run.info.run_id}/model_card.md")
+    for text in (described, card):
+        assert f"**Promoted**: {found.reason}. Judged against version 1." in text
+        assert "| calibration error |" in text
+        assert "| more legitimate transactions flagged | 0 | 0.005 |" in text
+    assert card.startswith("# fraud_detection: logistic_regression")
+
+
+def test_another_champion_meanwhile_makes_the_candidate_wait(
+    active_run, candidate, bundle, graphs, parts, decide_on, monkeypatch
+):
+    decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+    registrations = exported(candidate, bundle, graphs[1])
+    other = exported(candidate, bundle, graphs[1]).versions["logistic_regression"]
+
+    def slow(graph, features):
+        current_registry().set_alias("champion", other, by="ann", why="by hand")
+        return 0.01
+
+    monkeypatch.setattr("fraud_kedro.pipelines.export.nodes.single_row_latency_ms", slow)
+    found = decide_on(candidate, registrations, parts)
+
+    assert found.outcome == "challenger"
+    assert found.reason.startswith(f"version {other} became champion while this one was judged")
+    assert current_registry().resolve("champion").version == other
+
+
+def test_registrations_of_another_run_are_refused(active_run, candidate, bundle, graphs, parts, decide_on):
+    registrations = exported(candidate, bundle, graphs[1]).model_copy(update={"run_id": "another"})
+    with pytest.raises(RegistryError, match="Another export in the same root"):
+        decide_on(candidate, registrations, parts)
     assert current_registry().find("champion") is None
 
 

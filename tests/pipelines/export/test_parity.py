@@ -13,7 +13,7 @@ from fraud_kedro.algorithms.model import FraudModel, to_onnx
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, get_algorithm
 from fraud_kedro.errors import ParityError
 from fraud_kedro.evaluation.calibration import IdentityCalibration, PlattCalibration
-from fraud_kedro.pipelines.export.edge_rows import MAX_PROBED_SPLITS, edge_rows, split_counts
+from fraud_kedro.pipelines.export.edge_rows import MAX_PROBED_SPLITS, edge_rows, rows_not_finite, split_counts
 from fraud_kedro.pipelines.export.parity import check_parity
 from fraud_kedro.schema import ResolvedSchema
 
@@ -190,6 +190,31 @@ def test_a_graph_that_gives_nan_is_refused(data):
 
     with pytest.raises(ParityError, match="the graph nan"):
         check_parity(model, changed_initializer(serialised(model), spoil), {"test": data.features}, ())
+
+
+def test_a_graph_that_scores_what_is_no_number_is_refused(data):
+    model = fitted("xgboost", data)
+
+    def forget(graph: onnx.ModelProto) -> None:
+        """Let the graph end where the probability is made, without the check for numbers."""
+        clipped = next(node for node in graph.graph.node if node.op_type == "Clip")
+        next(node for node in graph.graph.node if node.op_type == "Squeeze").input[0] = clipped.output[0]
+
+    rows = rows_not_finite(data.features)
+    check_parity(model, serialised(model), {"not finite": rows}, THRESHOLDS)
+    with pytest.raises(ParityError, match="of the not finite rows the native model gives nan"):
+        check_parity(model, changed_initializer(serialised(model), forget), {"not finite": rows}, THRESHOLDS)
+
+
+def test_every_feature_is_once_nan_and_once_infinite_on_either_side(data):
+    rows = rows_not_finite(data.features)
+
+    assert rows.shape == (12, 4)
+    for feature in range(4):
+        spoilt = rows[~np.isfinite(rows[:, feature])]
+        assert len(spoilt) == 3
+        assert np.isnan(spoilt[:, feature]).sum() == 1
+        assert np.isfinite(np.delete(spoilt, feature, axis=1)).all()
 
 
 def test_a_report_survives_json(data):

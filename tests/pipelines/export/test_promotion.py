@@ -10,7 +10,8 @@ from fraud_kedro.champion.bundle import DataSource, Metric, PartRecord
 from fraud_kedro.evaluation.bootstrap import paired_difference
 from fraud_kedro.evaluation.metrics import ScoredRows, average_precision
 from fraud_kedro.pipelines.export.options import PromotionOptions
-from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
+from fraud_kedro.pipelines.export.parity import ParityReport, RowSetParity
+from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
 
 SIMULATED = DataSource(kind="simulated", name="simulated", location="simulator")
 REAL = DataSource(kind="real", name="creditcard", location="creditcard.csv")
@@ -18,6 +19,16 @@ OTHER_REAL = DataSource(kind="real", name="shop", location="shop.csv")
 
 LABELS = (np.arange(2000) % 25 == 0).astype(np.int8)
 WEIGHTS = np.ones(2000)
+# Every fourth fraud in each band of amounts.
+AMOUNTS = np.repeat([5.0, 50.0, 200.0, 900.0], 25)[np.arange(2000) % 100]
+ROWS = JudgedRows(LABELS, WEIGHTS, AMOUNTS)
+PARITY = ParityReport(
+    algorithm="logistic_regression",
+    tolerance=1e-5,
+    splits=0,
+    probed_splits=0,
+    row_sets={"test": RowSetParity(rows=2000, max_difference=1e-7, differing_decisions=0)},
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +57,10 @@ def judge(candidate, reigning, latency_ms=0.05, **options):
     return decide(
         candidate,
         reigning,
-        LABELS,
-        WEIGHTS,
+        ROWS,
         objective="average_precision",
         latency_ms=latency_ms,
+        parity=PARITY,
         options=PromotionOptions(repetitions=50, **options),
         seed=0,
     )
@@ -190,10 +201,10 @@ def test_the_objective_is_the_one_asked_for(base):
     found = decide(
         contender(base, 2, 4.0),
         contender(base, 1, 3.0),
-        LABELS,
-        WEIGHTS,
+        ROWS,
         objective="roc_auc",
         latency_ms=0.05,
+        parity=PARITY,
         options=PromotionOptions(repetitions=20),
         seed=0,
     )
@@ -207,10 +218,10 @@ def test_weights_count_in_the_comparison(base):
     weighted = decide(
         candidate,
         reigning,
-        LABELS,
-        weights,
+        replace(ROWS, weights=weights),
         objective="average_precision",
         latency_ms=0.05,
+        parity=PARITY,
         options=PromotionOptions(repetitions=20),
         seed=0,
     )
@@ -259,7 +270,7 @@ def test_a_record_without_parts_says_nothing(base):
 
 def test_a_slow_candidate_is_rejected_even_as_the_first(base):
     found = judge(contender(base, 1), None, latency_ms=7.5)
-    assert (found.outcome, found.latency_ms) == ("rejected", 7.5)
+    assert (found.outcome, found.limits["latency_ms"].value) == ("rejected", 7.5)
     assert "one row takes 7.50 ms, more than promotion.max_latency_ms (5.0)" in found.reason
     assert judge(contender(base, 1), None, latency_ms=7.5, max_latency_ms=10).outcome == "promoted"
 
@@ -279,3 +290,64 @@ def test_a_candidate_that_flags_many_more_legitimate_transactions_is_rejected(ba
     assert found.false_positive_rate == pytest.approx((candidate.scores[legitimate] >= 0.05).mean())
     assert found.reigning_false_positive_rate == 0
     assert judge(candidate, reigning, max_false_positive_rise=1.0).outcome == "promoted"
+
+
+@pytest.mark.parametrize("quality", [2.6, 5.0])
+def test_a_candidate_that_misses_the_frauds_of_one_band_is_rejected(base, quality):
+    reigning, candidate = contender(base, 1), contender(base, 2, quality)
+    small = (LABELS == 1) & (AMOUNTS == 5.0)
+    blind = np.where(small, np.float32(0.0), candidate.scores)
+
+    found = judge(replace(candidate, scores=blind), reigning, max_false_positive_rise=1.0, slice_frauds=10)
+
+    assert found.outcome == "rejected"
+    worst = found.slices["below 10"]
+    assert (worst.frauds, worst.recall) == (int(small.sum()), 0.0)
+    assert worst.reigning_recall == pytest.approx((reigning.scores[small] >= np.float32(0.2)).mean())
+    limit = found.limits["slice_recall_drop"]
+    assert (limit.value, limit.where) == (worst.reigning_recall, "below 10")
+    assert found.reason == (
+        f"of the frauds with amounts below 10 it finds {limit.value:.1%} less than the reigning champion: "
+        "above promotion.max_slice_recall_drop (0.2)"
+    )
+
+
+def test_a_band_with_few_frauds_is_not_judged(base):
+    few = int(((LABELS == 1) & (AMOUNTS == 5.0)).sum())
+    kept = judge(contender(base, 2), contender(base, 1), slice_frauds=few)
+    assert set(kept.slices) == {"below 10", "10 to 100", "100 to 500", "500 and more"}
+    assert judge(contender(base, 2), contender(base, 1), slice_frauds=few + 1).slices == {}
+
+
+def test_without_bands_all_frauds_are_one_slice(base):
+    found = judge(contender(base, 2), contender(base, 1), amount_bands=())
+    assert {name: part.frauds for name, part in found.slices.items()} == {"all": int(LABELS.sum())}
+
+
+def test_bands_should_rise():
+    with pytest.raises(ValidationError, match="should rise"):
+        PromotionOptions(amount_bands=(10, 10))
+
+
+def test_every_limit_is_told_with_its_value(base):
+    found = judge(contender(base, 2), contender(base, 1), slice_frauds=10)
+    assert {name: limit.value for name, limit in found.limits.items()} == {
+        "calibration_error": 0.001,
+        "latency_ms": 0.05,
+        "parity": 1e-7,
+        "false_positive_rise": 0.0,
+        "slice_recall_drop": 0.0,
+    }
+    assert all(limit.holds for limit in found.limits.values())
+
+
+def test_a_figure_that_is_no_number_misses_its_limit(base):
+    found = judge(contender(base, 2, calibration_error=float("nan")), None)
+    assert found.outcome == "rejected"
+
+
+def test_a_hard_limit_is_judged_in_manual_mode_too(base):
+    loud = base.thresholds.model_copy(update={"flag": 0.001, "decline": 0.95})
+    candidate = contender(base, 2, quality=5.0)
+    candidate = replace(candidate, metadata=candidate.metadata.model_copy(update={"thresholds": loud}))
+    assert judge(candidate, contender(base, 1), mode="manual").outcome == "rejected"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
+from fraud_kedro.champion.scorer import session_options
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
@@ -52,10 +53,8 @@ def graph_scores(graph: bytes, features: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def single_row_latency_ms(graph: bytes, features: NDArray[np.float32], rows: int = 200) -> float:
-    """Median time of scoring one row, as the service does it: one thread, one row a call."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    """Median time of scoring one row, as the service does it: its session options, one row a call."""
+    session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     seconds = []
     for start in range(rows):

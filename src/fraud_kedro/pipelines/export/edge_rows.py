@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fraud_kedro.algorithms.model import ScoringModel, reduce_time
 from fraud_kedro.algorithms.trees import Tree, TreeEnsemble
 
-# A forest grown on a large table has hundreds of thousands of splits; three rows are made for each.
-MAX_PROBED_SPLITS = 50_000
+# Three rows are made for each split. The models of the default search space have fewer than this; a
+# forest grown without a bound on depth or leaves can have more, and then they are drawn.
+MAX_PROBED_SPLITS = 250_000
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -54,6 +55,16 @@ def edge_rows(model: ScoringModel, base_rows: NDArray[np.float32], *, seed: int 
     parts += [_split_rows(ensemble, base_rows, probed, rng) for ensemble in ensembles]
     # Beyond the last finite number there is no neighbour to try.
     return np.nan_to_num(np.concatenate(parts), nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+
+
+def rows_not_finite(base_rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make rows with one value that is NaN or infinite, for each feature in turn."""
+    n_features = base_rows.shape[1]
+    values = np.array([np.nan, np.inf, -np.inf], dtype=np.float32)
+    rows = np.tile(base_rows[np.arange(n_features) % len(base_rows)], (len(values), 1, 1))
+    for index, value in enumerate(values):
+        rows[index, np.arange(n_features), np.arange(n_features)] = value
+    return np.asarray(rows.reshape(-1, n_features))
 
 
 def _with_trees(model: ScoringModel) -> list[TreeEnsemble]:

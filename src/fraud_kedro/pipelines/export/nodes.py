@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -32,17 +30,22 @@ from fraud_kedro.pipelines.export.assembly import (
     self_test,
     single_row_latency_ms,
 )
-from fraud_kedro.pipelines.export.edge_rows import edge_rows
+from fraud_kedro.pipelines.export.drawn_rows import drawn_rows
+from fraud_kedro.pipelines.export.edge_rows import edge_rows, rows_not_finite
 from fraud_kedro.pipelines.export.model_card import Origin, model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
-from fraud_kedro.pipelines.export.promotion import Contender, decide, has_not_seen
+from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
 from fraud_kedro.pipelines.export.registration import (
     apply_promotion,
+    bundle_draft,
     champion_draft,
     current_registry,
     evaluation_graph_of,
+    record_promotion,
     register_bundle,
+    require_own,
+    still_against,
 )
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import Comparison, Evaluation, TrainingOptions
@@ -66,23 +69,26 @@ def gate_parity(
 ) -> ParityReport:
     """Refuse a graph that does not score as its native model does.
 
-    Compared on all test rows, on edge rows and on rows whose columns are drawn
-    independently from the test part.
+    Compared on all test rows, on edge rows, on rows that are not finite and on
+    drawn ones.
 
     Raises
     ------
     ParityError
-        If a probability differs by more than ``export.parity_tolerance``.
+        If a probability differs by more than ``export.parity_tolerance``, or a
+        row gets another decision.
     """
     features = labelled_matrix(test, model.schema).features
-    generator = np.random.default_rng(seed)
-    resampled = np.column_stack(
-        [generator.choice(column, export.resampled_rows) for column in features.T]
-    ).astype(np.float32)
+    kind, drawn = drawn_rows(model.schema, features, export.drawn_rows, seed)
     report = check_parity(
         model,
         graph.SerializeToString(deterministic=True),
-        {"test": features, "edge": edge_rows(model, features), "resampled": resampled},
+        {
+            "test": features,
+            "edge": edge_rows(model, features),
+            "not finite": rows_not_finite(features),
+            kind: drawn,
+        },
         (thresholds.flag, thresholds.decline),
         tolerance=export.parity_tolerance,
     )
@@ -155,9 +161,11 @@ def promote(
     resolved_schema: ResolvedSchema,
     export: ExportOptions,
     seed: int,
+    *parities: ParityReport,
 ) -> Promotion:
     """Let the gate judge the best candidate, and move the alias it decides on."""
     registry = current_registry()
+    require_own(registrations)
     data = labelled_matrix(test, resolved_schema)
     version = registrations.versions[comparison.champion]
     bundle = _bundle(registry, version)
@@ -166,25 +174,29 @@ def promote(
     def scores(number: int) -> np.ndarray:
         return graph_scores(evaluation_graph_of(registry, number), data.features)
 
-    found = registry.find("champion")
-    reigning = None
+    candidate = Contender(version, metadata, scores(version))
     # A forced promotion must not hang on a champion that cannot be read any more.
-    if found is not None and not export.promotion.force:
+    found = None if export.promotion.force else registry.find("champion")
+    reigning = None
+    if found is not None:
         reigning_metadata = _bundle(registry, found.version).metadata
         comparable = metadata.schema_.hash == reigning_metadata.schema_.hash and has_not_seen(
             reigning_metadata, metadata
         )
         reigning = Contender(found.version, reigning_metadata, scores(found.version) if comparable else None)
     promotion = decide(
-        Contender(version, metadata, scores(version)),
+        candidate,
         reigning,
-        data.labels,
-        data.weights,
+        JudgedRows(data.labels, data.weights, test[resolved_schema.amount].to_numpy()),
         objective=comparison.objective,
         latency_ms=single_row_latency_ms(bundle.model, data.features),
+        parity=next(report for report in parities if report.algorithm == comparison.champion),
         options=export.promotion,
         seed=seed,
     )
+    promotion = still_against(registry, promotion, found.version if found else None)
+    record_promotion(registry, promotion, bundle)
+    # Last: whatever fails before leaves the champion as it was.
     apply_promotion(registry, promotion)
     logger.info("%s version %d: %s (%s)", promotion.algorithm, version, promotion.outcome, promotion.reason)
     return promotion
@@ -204,7 +216,5 @@ def publish_champion(promotion: Promotion) -> BundleDraft | KeepBundle:
     return champion_draft(registry) if registry.find("champion") else KeepBundle()
 
 
-def _bundle(registry: Registry, version: int) -> Bundle:
-    """A version's bundle in memory; its folder is gone."""
-    with tempfile.TemporaryDirectory() as folder:
-        return registry.download(registry.version(version), Path(folder) / "bundle")
+def _bundle(registry: Registry, version: int) -> BundleDraft:
+    return bundle_draft(registry, registry.version(version))

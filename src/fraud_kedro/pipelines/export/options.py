@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fraud_kedro.champion.bundle import Metric
 from fraud_kedro.options import Options
@@ -26,6 +27,13 @@ class PromotionOptions(Options):
     max_false_positive_rise : float
         Hard limit on how much larger than the reigning champion's its share of
         flagged legitimate transactions may be, each at its own threshold.
+    max_slice_recall_drop : float
+        Hard limit on how much smaller than the reigning champion's its recall may
+        be in any band of amounts, each at its own threshold.
+    amount_bands : tuple of float
+        The limits between bands, in the table's currency, rising.
+    slice_frauds : int
+        A band with fewer frauds in the test part says too little, and is not judged.
     repetitions : int
         Of the paired bootstrap.
     force : bool
@@ -39,9 +47,19 @@ class PromotionOptions(Options):
     max_calibration_error: float = Field(default=0.01, gt=0)
     max_latency_ms: float = Field(default=5.0, gt=0)
     max_false_positive_rise: float = Field(default=0.005, ge=0)
+    max_slice_recall_drop: float = Field(default=0.2, ge=0, le=1)
+    amount_bands: tuple[float, ...] = (10.0, 100.0, 500.0)
+    slice_frauds: int = Field(default=20, ge=1)
     repetitions: int = Field(default=200, ge=10)
     force: bool = False
     why: str = ""
+
+    @field_validator("amount_bands")
+    @classmethod
+    def _bands_rise(cls, bands: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in pairwise(bands)):
+            raise ValueError("promotion.amount_bands should rise from one limit to the next")
+        return bands
 
     @model_validator(mode="after")
     def _force_needs_a_reason(self) -> PromotionOptions:
@@ -57,15 +75,17 @@ class ExportOptions(Options):
     ----------
     parity_tolerance : float
         Largest difference in probability between the graph and the native model.
-    resampled_rows : int
-        Rows drawn column by column from the test part, beside test and edge rows.
+    drawn_rows : int
+        Rows that parity is checked on beside test and edge rows: simulated ones
+        where the simulator draws these features, else each column drawn by itself
+        from the test part.
     reference_rows : int
         At most so many rows in the bundle's reference for drift.
     promotion : PromotionOptions
     """
 
     parity_tolerance: float = Field(default=1e-5, gt=0)
-    resampled_rows: int = Field(default=100_000, ge=1)
+    drawn_rows: int = Field(default=100_000, ge=1)
     reference_rows: int = Field(default=20_000, ge=100)
     promotion: PromotionOptions = PromotionOptions()
 
@@ -77,6 +97,27 @@ class Registrations(Options):
     versions: dict[str, int]
 
 
+class Limit(Options):
+    """A hard limit of the gate: what was found, the most that passes, and in which part of the rows."""
+
+    value: float
+    at_most: float
+    where: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value passes; NaN does not."""
+        return self.value <= self.at_most
+
+
+class SliceRecall(Options):
+    """Recall of both sides on one band of amounts, each from its own flag threshold on."""
+
+    frauds: int
+    recall: float
+    reigning_recall: float
+
+
 class Promotion(Options):
     """What the gate decided about the best candidate, and why.
 
@@ -85,18 +126,22 @@ class Promotion(Options):
     difference : Metric or None
         Candidate minus reigning champion on the same test rows, with its paired
         interval; None where the two were not compared.
-    latency_ms : float or None
-        Median time of one row.
+    limits : dict of str to Limit
+        The hard limits that could be judged.
+    slices : dict of str to SliceRecall
+        By band of amounts; empty where the two were not compared.
     false_positive_rate, reigning_false_positive_rate : float or None
         Weighted share of the legitimate test rows that each side flags.
     """
 
     outcome: Literal["promoted", "challenger", "rejected"]
+    forced: bool = False
     algorithm: str
     version: int
     reigning_version: int | None
     reason: str
     difference: Metric | None = None
-    latency_ms: float | None = None
+    limits: dict[str, Limit] = Field(default_factory=dict)
+    slices: dict[str, SliceRecall] = Field(default_factory=dict)
     false_positive_rate: float | None = None
     reigning_false_positive_rate: float | None = None

@@ -81,7 +81,7 @@ def check_parity(
     graph : bytes
         The serialised graph as it will be shipped.
     rows : mapping of str to ndarray of shape (n_rows, n_features), float32
-        Named sets of finite rows; both sides get the same ones.
+        Named sets of rows; both sides get the same ones.
     thresholds : sequence of float
         Probabilities that separate decisions.
     tolerance : float
@@ -94,7 +94,7 @@ def check_parity(
     Raises
     ------
     ParityError
-        If a difference exceeds `tolerance`, a score is not a number, or a row
+        If a difference exceeds `tolerance`, one side alone gives NaN, or a row
         gets another decision.
     """
     session = _session(graph)
@@ -103,8 +103,9 @@ def check_parity(
         native = _in_batches(model, matrix)
         scored = _graph_scores(session, matrix)
         difference = np.abs(native - scored.astype(np.float64))
-        # A NaN is further off than any number.
-        difference = np.where(np.isnan(difference), np.inf, difference)
+        # Both must give NaN for the same rows: against a number it is further off than any other.
+        difference[np.isnan(native) & np.isnan(scored)] = 0.0
+        difference[np.isnan(difference)] = np.inf
         differing = _decisions(native, thresholds) != _decisions(scored, thresholds)
         parting = _Parting(model, name, matrix, native, scored, tolerance)
         if len(matrix) and difference.max() > tolerance:

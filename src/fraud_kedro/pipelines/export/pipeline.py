@@ -75,6 +75,7 @@ def create_pipeline() -> Pipeline:
                     "resolved_schema",
                     "params:export",
                     "params:seed",
+                    *(f"{a}_parity" for a in CANDIDATE_NAMES),
                 ],
                 outputs="promotion",
                 name="promote",

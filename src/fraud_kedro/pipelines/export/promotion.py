@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from fraud_kedro.champion.bundle import BundleMetadata, Metric
 from fraud_kedro.evaluation.bootstrap import paired_difference
 from fraud_kedro.evaluation.metrics import OBJECTIVES, ScoredRows
-from fraud_kedro.pipelines.export.options import Promotion, PromotionOptions
+from fraud_kedro.pipelines.export.options import Limit, Promotion, PromotionOptions, SliceRecall
+from fraud_kedro.pipelines.export.parity import ParityReport
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,37 @@ class Contender:
         legitimate = np.where(labels == 0, weights, 0.0)
         if self.scores is None or legitimate.sum() == 0:
             return None
-        flagged = self.scores >= np.float32(self.metadata.thresholds.flag)
-        return float(legitimate[flagged].sum() / legitimate.sum())
+        return float(legitimate[self.flagged()].sum() / legitimate.sum())
+
+    def flagged(self) -> NDArray[np.bool_]:
+        """Which test rows are at or above its flag threshold, compared as float32."""
+        if self.scores is None:
+            raise ValueError(f"version {self.version} has not been scored")
+        return np.asarray(self.scores >= np.float32(self.metadata.thresholds.flag))
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """What both sides are judged on.
+
+    Attributes
+    ----------
+    labels, weights, amounts : ndarray of shape (n_test,)
+    """
+
+    labels: NDArray[np.int8]
+    weights: NDArray[np.float64]
+    amounts: NDArray[np.float64]
 
 
 def decide(
     candidate: Contender,
     reigning: Contender | None,
-    labels: NDArray[np.int8],
-    weights: NDArray[np.float64],
+    rows: JudgedRows,
     *,
     objective: str,
     latency_ms: float,
+    parity: ParityReport,
     options: PromotionOptions,
     seed: int,
 ) -> Promotion:
@@ -56,52 +78,60 @@ def decide(
     ----------
     candidate, reigning : Contender
         `reigning` is None where no version has the alias.
-    labels, weights : ndarray of shape (n_test,)
-        Of the test rows.
+    rows : JudgedRows
+        The candidate's test rows.
     objective : str
         The selection metric.
     latency_ms : float
         Median time of one row of the candidate's graph.
+    parity : ParityReport
+        Of the candidate's graph.
     options : PromotionOptions
     seed : int
         Of the bootstrap.
     """
-    rate = candidate.false_positive_rate(labels, weights)
-    reigning_rate = reigning.false_positive_rate(labels, weights) if reigning else None
+    obstacle, replaces_simulated = (
+        _kinship(candidate.metadata, reigning.metadata) if reigning else ("", False)
+    )
+    rate = candidate.false_positive_rate(rows.labels, rows.weights)
+    reigning_rate = reigning.false_positive_rate(rows.labels, rows.weights) if reigning else None
+    limits = {
+        "calibration_error": Limit(
+            value=candidate.metadata.metrics["expected_calibration_error"].value,
+            at_most=options.max_calibration_error,
+        ),
+        "latency_ms": Limit(value=latency_ms, at_most=options.max_latency_ms),
+        "parity": Limit(value=parity.max_difference, at_most=parity.tolerance),
+    }
+    slices: dict[str, SliceRecall] = {}
+    if reigning is not None and not obstacle and not replaces_simulated:
+        slices = slice_recalls(candidate, reigning, rows, options)
+        limits |= _relative_limits(slices, rate, reigning_rate, options)
 
     def outcome(kind: str, reason: str, difference: Metric | None = None) -> Promotion:
         return Promotion(
             outcome=kind,
+            forced=options.force,
             algorithm=candidate.metadata.algorithm,
             version=candidate.version,
             reigning_version=reigning.version if reigning else None,
             reason=reason,
             difference=difference,
-            latency_ms=latency_ms,
+            limits=limits,
+            slices=slices,
             false_positive_rate=rate,
             reigning_false_positive_rate=reigning_rate,
         )
 
     if options.force:
         return outcome("promoted", f"forced: {options.why}")
-    error = candidate.metadata.metrics["expected_calibration_error"].value
-    if error > options.max_calibration_error:
-        return outcome(
-            "rejected",
-            f"calibration error {error:.4f} is above promotion.max_calibration_error "
-            f"({options.max_calibration_error})",
-        )
-    if latency_ms > options.max_latency_ms:
-        return outcome(
-            "rejected",
-            f"one row takes {latency_ms:.2f} ms, more than promotion.max_latency_ms "
-            f"({options.max_latency_ms})",
-        )
+    for name, limit in limits.items():
+        if not limit.holds:
+            return outcome("rejected", _missed(name, limit))
     if options.mode == "manual":
         return outcome("challenger", "promotion.mode is manual: waits for `kedro champion approve`")
     if reigning is None:
         return outcome("promoted", "the first version")
-    obstacle, replaces_simulated = _kinship(candidate.metadata, reigning.metadata)
     if replaces_simulated:
         return outcome("promoted", "trained on real data, the reigning champion on simulated data")
     if obstacle:
@@ -112,17 +142,10 @@ def decide(
             "the reigning champion may have been trained on the candidate's test rows, so the two cannot be "
             "compared: promote it with promotion.force and promotion.why",
         )
-    rise = 0.0 if rate is None or reigning_rate is None else rate - reigning_rate
-    if rise > options.max_false_positive_rise:
-        return outcome(
-            "rejected",
-            f"it flags {rise:.3%} more of the legitimate transactions than version {reigning.version}: above "
-            f"promotion.max_false_positive_rise ({options.max_false_positive_rise})",
-        )
     value, low, high = paired_difference(
         OBJECTIVES[objective],
-        ScoredRows(labels, candidate.scores.astype(np.float64), weights),
-        ScoredRows(labels, reigning.scores.astype(np.float64), weights),
+        ScoredRows(rows.labels, candidate.scores.astype(np.float64), rows.weights),
+        ScoredRows(rows.labels, reigning.scores.astype(np.float64), rows.weights),
         repetitions=options.repetitions,
         seed=seed,
     )
@@ -132,6 +155,68 @@ def decide(
         return outcome("promoted", shown, difference)
     short = "worse" if value < 0 else f"the interval reaches below -{options.margin}"
     return outcome("challenger", f"{shown}: {short}", difference)
+
+
+def slice_recalls(
+    candidate: Contender, reigning: Contender, rows: JudgedRows, options: PromotionOptions
+) -> dict[str, SliceRecall]:
+    """Weighted recall of both sides by band of amounts, where a band has frauds enough."""
+    if candidate.scores is None or reigning.scores is None:
+        return {}
+    caught = candidate.flagged(), reigning.flagged()
+    number = np.searchsorted(options.amount_bands, rows.amounts, side="right")
+    found = {}
+    for index, name in enumerate(_band_names(options.amount_bands)):
+        frauds = (number == index) & (rows.labels == 1)
+        weights = np.where(frauds, rows.weights, 0.0)
+        if int(frauds.sum()) < options.slice_frauds or weights.sum() == 0:
+            continue
+        recall, reigning_recall = (float(weights[side].sum() / weights.sum()) for side in caught)
+        found[name] = SliceRecall(frauds=int(frauds.sum()), recall=recall, reigning_recall=reigning_recall)
+    return found
+
+
+def _band_names(limits: Sequence[float]) -> list[str]:
+    if not limits:
+        return ["all"]
+    between = [f"{low:g} to {high:g}" for low, high in pairwise(limits)]
+    return [f"below {limits[0]:g}", *between, f"{limits[-1]:g} and more"]
+
+
+def _relative_limits(
+    slices: Mapping[str, SliceRecall],
+    rate: float | None,
+    reigning_rate: float | None,
+    options: PromotionOptions,
+) -> dict[str, Limit]:
+    limits = {}
+    if rate is not None and reigning_rate is not None:
+        limits["false_positive_rise"] = Limit(
+            value=rate - reigning_rate, at_most=options.max_false_positive_rise
+        )
+    drops = {name: part.reigning_recall - part.recall for name, part in slices.items()}
+    if drops:
+        worst = max(drops, key=lambda name: drops[name])
+        limits["slice_recall_drop"] = Limit(
+            value=drops[worst], at_most=options.max_slice_recall_drop, where=worst
+        )
+    return limits
+
+
+def _missed(name: str, limit: Limit) -> str:
+    """Say which limit was missed, by how much, and the parameter that sets it."""
+    return {
+        "calibration_error": f"calibration error {limit.value:.4f} is above "
+        f"promotion.max_calibration_error ({limit.at_most})",
+        "latency_ms": f"one row takes {limit.value:.2f} ms, more than promotion.max_latency_ms "
+        f"({limit.at_most})",
+        "parity": f"graph and model differ by {limit.value:.2g}, more than parity_tolerance "
+        f"({limit.at_most})",
+        "false_positive_rise": f"it flags {limit.value:.3%} more of the legitimate transactions than the "
+        f"reigning champion: above promotion.max_false_positive_rise ({limit.at_most})",
+        "slice_recall_drop": f"of the frauds with amounts {limit.where} it finds {limit.value:.1%} less than "
+        f"the reigning champion: above promotion.max_slice_recall_drop ({limit.at_most})",
+    }[name]
 
 
 def has_not_seen(reigning: BundleMetadata, candidate: BundleMetadata) -> bool:

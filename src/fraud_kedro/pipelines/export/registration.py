@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -16,15 +17,20 @@ import mlflow
 import mlflow.onnx
 import numpy as np
 import onnx
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
-from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, Registration
+from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, BundleMetadata, Registration
 from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, RegisteredVersion, Registry
+from fraud_kedro.champion.tracking_store import first_line, without_password
 from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.errors import RegistryError
-from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.export.options import Promotion, Registrations
+from fraud_kedro.pipelines.export.promotion_section import promotion_section
 
 EVALUATION_TAG = "evaluation_graph"
 PIPELINE = "promotion gate"
@@ -55,6 +61,24 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
         raise RegistryError(
             "Registering needs an MLflow run. Start it with `kedro run`, or open one with mlflow.start_run()."
         )
+    with _writing(f"Registering {bundle.metadata.algorithm}"):
+        return _register(bundle, evaluation_graph, run.info.run_id)
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """MLflow's errors turned into ours, before any alias has moved."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+        raise RegistryError(
+            f"{what} at {without_password(mlflow.get_registry_uri())} failed: {first_line(error)}. No alias "
+            "has moved, so what is served stays as it is. Run `kedro run --pipeline=export` again once the "
+            "registry answers."
+        ) from error
+
+
+def _register(bundle: Bundle, evaluation_graph: onnx.ModelProto, run_id: str) -> int:
     metadata = bundle.metadata
     evaluation = evaluation_graph.SerializeToString(deterministic=True)
     # By content: another candidate of the same run must not take the place of a version's files.
@@ -81,26 +105,40 @@ def register_bundle(bundle: Bundle, evaluation_graph: onnx.ModelProto) -> int:
         save_as_external_data=False,
     )
     client = mlflow.MlflowClient()
-    if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
-        client.create_registered_model(MODEL_NAME)
+    _ensure_model(client)
     registered = client.create_model_version(
         MODEL_NAME,
         logged.model_uri,
-        run.info.run_id,
+        run_id,
         tags={
             **_tags(bundle),
-            BUNDLE_TAG: f"runs:/{run.info.run_id}/{bundle_path}",
-            EVALUATION_TAG: f"runs:/{run.info.run_id}/{evaluation_path}/model.onnx",
+            BUNDLE_TAG: f"runs:/{run_id}/{bundle_path}",
+            EVALUATION_TAG: f"runs:/{run_id}/{evaluation_path}/model.onnx",
         },
-        description=f"{metadata.algorithm}, trained on {metadata.data.source.kind} data",
+        description=_description(metadata),
     )
     return int(registered.version)
+
+
+def _ensure_model(client: mlflow.MlflowClient) -> None:
+    if client.search_registered_models(f"name = '{MODEL_NAME}'"):
+        return
+    try:
+        client.create_registered_model(MODEL_NAME)
+    except MlflowException as error:
+        # Another run may have made it since.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _example(bundle: Bundle) -> NDArray[np.float32]:
     """The self-test's rows, as the graph reads them."""
     rows = np.asarray(bundle.metadata.self_test.rows, dtype=np.float64)
     return bundle.metadata.schema_.model_matrix(rows)
+
+
+def _description(metadata: BundleMetadata) -> str:
+    return f"{metadata.algorithm}, trained on {metadata.data.source.kind} data"
 
 
 def _tags(bundle: Bundle) -> Mapping[str, str]:
@@ -129,18 +167,64 @@ def evaluation_graph_of(registry: Registry, version: int) -> bytes:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
 
 
+def require_own(registrations: Registrations) -> None:
+    """Refuse registrations that another run has written to the same root meanwhile.
+
+    Raises
+    ------
+    RegistryError
+    """
+    run = mlflow.active_run()
+    if run is None or registrations.run_id != run.info.run_id:
+        raise RegistryError(
+            "Another export in the same root has registered its candidates since this one did. No alias has "
+            "moved. Wait until it has ended, then run `kedro run --pipeline=export`."
+        )
+
+
+def still_against(registry: Registry, promotion: Promotion, reigning: int | None) -> Promotion:
+    """The decision, or `challenger` if the champion it was made against has changed since.
+
+    Parameters
+    ----------
+    registry : Registry
+    promotion : Promotion
+        A forced one stays as it is.
+    reigning : int, optional
+        The champion when the judging began.
+    """
+    found = registry.find("champion")
+    now = found.version if found else None
+    if promotion.outcome != "promoted" or promotion.forced or now == reigning:
+        return promotion
+    changed = f"version {now} became champion" if now else "the alias was taken away"
+    reason = f"{changed} while this one was judged: run `kedro run --pipeline=export` again"
+    return promotion.model_copy(update={"outcome": "challenger", "reason": reason})
+
+
 def apply_promotion(registry: Registry, promotion: Promotion) -> None:
     """Move the alias the decision names, and tag the version with it."""
-    mlflow.MlflowClient().set_model_version_tag(
-        MODEL_NAME, str(promotion.version), "promotion", f"{promotion.outcome}: {promotion.reason}"
-    )
+    registry.annotate(promotion.version, tags={"promotion": f"{promotion.outcome}: {promotion.reason}"})
     if promotion.outcome == "promoted":
+        waited = "challenger" in registry.version(promotion.version).aliases
         registry.set_alias("champion", promotion.version, by=PIPELINE, why=promotion.reason)
-        challenger = registry.find("challenger")
-        if challenger is not None and challenger.version == promotion.version:
+        if waited:
             registry.delete_alias("challenger", by=PIPELINE, why="became champion")
     elif promotion.outcome == "challenger":
         registry.set_alias("challenger", promotion.version, by=PIPELINE, why=promotion.reason)
+
+
+def record_promotion(registry: Registry, promotion: Promotion, draft: BundleDraft) -> None:
+    """Write the decision with its numbers to the version, and its model card with them to the run.
+
+    The bundle was sealed before it was judged, so its own card cannot hold the outcome.
+    """
+    verdict = promotion_section(promotion)
+    card = f"{draft.card.rstrip()}\n\n{verdict}"
+    description = f"{_description(draft.metadata)}\n\n{verdict}"
+    registry.annotate(promotion.version, description=description)
+    with _writing(f"Recording the decision about version {promotion.version}"):
+        mlflow.MlflowClient().log_text(registry.version(promotion.version).run_id, card, CARD_FILE)
 
 
 def champion_draft(registry: Registry) -> BundleDraft:
