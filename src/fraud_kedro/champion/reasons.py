@@ -125,10 +125,10 @@ class Explainer:
         values = np.asarray(row, dtype=np.float32).reshape(len(self._features))
         shares = program.shares(values)
         exact = program.reference + shares.sum()
-        answered = float(np.log(probability) - np.log1p(-probability)) if 0 < probability < 1 else np.nan
+        possible = 0 < probability < 1
+        answered = float(np.log(probability) - np.log1p(-probability)) if possible else np.nan
         rounding = answered - exact
-        # A comparison that NaN fails.
-        if not abs(rounding) <= TOLERANCE + _ROUNDINGS * _log_odds_step(probability):
+        if not possible or abs(rounding) > TOLERANCE + _ROUNDINGS * _log_odds_step(probability):
             raise ExplanationError(
                 f"its graph answers the probability {probability:.9g}, its explanation comes to the log-odds "
                 f"{exact:.6g}"

@@ -20,6 +20,15 @@ from fraud_kedro.errors import ExplanationError
 MOST_FEATURES = 64
 
 _MODES = (b"LEAF", b"BRANCH_LEQ", b"BRANCH_LT")
+_BY_NODE = (
+    "nodes_treeids",
+    "nodes_nodeids",
+    "nodes_modes",
+    "nodes_featureids",
+    "nodes_values",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+)
 _PLAIN: Mapping[str, Any] = {"aggregate_function": b"SUM", "post_transform": b"NONE"}
 
 
@@ -138,6 +147,8 @@ class _Nodes:
         trees, numbers = (
             np.array(attributes[name], dtype=np.int64) for name in ("nodes_treeids", "nodes_nodeids")
         )
+        if len({len(attributes[name]) for name in _BY_NODE}) != 1:
+            raise ValueError("its lists differ in length")
         self._width = int(numbers.max()) + 1
         keys = trees * self._width + numbers
         self._order = np.argsort(keys, kind="stable")
@@ -149,6 +160,8 @@ class _Nodes:
             raise ValueError(f"splits of the kind {sorted(unknown)[0].decode()} are not covered")
         self.is_leaf = modes == b"LEAF"
         threshold = np.array(attributes["nodes_values"], dtype=np.float32)
+        if np.isnan(threshold).any():
+            raise ValueError("a threshold is no number")
         # For every float32, `x < t` is `x <= u` with u the float32 before t.
         below = np.nextafter(threshold, np.float32(-np.inf))
         self.threshold = np.where(modes == b"BRANCH_LT", below, threshold)
