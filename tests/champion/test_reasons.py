@@ -44,7 +44,7 @@ rows_of_any_kind = st.lists(
 
 @pytest.fixture(scope="module")
 def background(transactions_of):
-    return transactions_of(40, 5)
+    return transactions_of(20, 5)
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ class TreeReasons:
         self._kind = np.uint32 if lengths.max(initial=0) <= 32 else np.uint64
         place = np.arange(len(paths.feature)) - np.repeat(paths.first[:-1], lengths)
         self._bit: Masks = np.left_shift(1, place.astype(self._kind), dtype=self._kind)
+        # Score by score, each in one piece.
+        self._values = np.ascontiguousarray(paths.values.T)
         self._find_patterns(background)
         self.reference = paths.base + self._share_reaching() @ paths.values
         self._toward, self._away = _shapley_weights(int(lengths.max(initial=0)))
@@ -84,7 +86,12 @@ class TreeReasons:
         lengths = self._size[patterns].astype(np.int64)
         skipped = self._first_missed[patterns] - (np.cumsum(lengths) - lengths)
         at = np.arange(lengths.sum()) + np.repeat(skipped, lengths)
-        return self._summed(self._missed_feature[at], np.repeat(leaf, lengths), np.repeat(weight, lengths))
+        feature = self._missed_feature[at].astype(np.intp)
+        columns = [
+            np.bincount(feature, np.repeat(weight * values[leaf], lengths), self._n_features)
+            for values in self._values
+        ]
+        return np.stack(columns, axis=1)
 
     def _held(
         self, missed: NDArray[np.bool_], leaf: NDArray[np.int64], weight: NDArray[np.float64]
@@ -94,14 +101,9 @@ class TreeReasons:
         conditions = np.flatnonzero(missed)
         leaves = self._leaf_of_condition[conditions]
         used = of_leaf[leaves] != 0
-        conditions, leaves = conditions[used], leaves[used]
-        return self._summed(self._paths.feature[conditions], leaves, of_leaf[leaves])
-
-    def _summed(
-        self, feature: NDArray[np.int64], leaf: NDArray[np.int64], weight: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+        feature, leaves = self._paths.feature[conditions[used]], leaves[used]
         columns = [
-            np.bincount(feature, weight * values[leaf], self._n_features) for values in self._paths.values.T
+            np.bincount(feature, (of_leaf * values)[leaves], self._n_features) for values in self._values
         ]
         return np.stack(columns, axis=1)
 
