@@ -58,7 +58,7 @@ Explain = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 BACKGROUND = 100
 ROWS = 500
-PERMUTATION_ROWS = 20
+PERMUTATION_ROWS = 10
 PROMISED_MILLISECONDS, PROMISED_AGREEMENT, PROMISED_SUM = 10.0, 0.9, 1e-4
 
 _SEED = 1
@@ -88,7 +88,7 @@ def candidates(train: LabelledMatrix, rest: LabelledMatrix, schema: ResolvedSche
     members = []
     for name in ALGORITHM_NAMES:
         algorithm = get_algorithm(name)
-        estimator = algorithm.fit(train, algorithm.defaults, seed=_SEED, n_jobs=2, stopping=rest)
+        estimator = algorithm.fit(train, algorithm.defaults, seed=_SEED, n_jobs=1, stopping=rest)
         plain = FraudModel(name, estimator, IdentityCalibration(), schema)
         margin = plain.margin(rest.features)
         calibration = fit_calibration("beta", margin, rest.labels, rest.weights)
