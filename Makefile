@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
+# Processes of the test suite.
+JOBS ?= 2
 # Modules that benchmarks share begin with an underscore.
 BENCHMARKS ?= $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
 
@@ -43,7 +45,7 @@ serve: $(READY) ## Serve the champion on 127.0.0.1:8000: bentoml serve.
 
 .PHONY: test
 test: $(READY) ## Run the whole test suite. Options in ARGS="-m 'not slow'".
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Run all benchmarks, one after the other. Some in BENCHMARKS="simulator data_scale".

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -98,24 +99,34 @@ class Server:
 StartServer = Callable[..., Server]
 
 
-def _starter(folder: Path, started: list[Server]) -> StartServer:
+@contextmanager
+def _servers(folder: Path) -> Iterator[StartServer]:
+    started: list[Server] = []
+
     def start(root: Path, **settings: object) -> Server:
         environment = {f"FRAUD_{name.upper()}": str(value) for name, value in settings.items()}
         started.append(Server(folder, {"FRAUD_ROOT": str(root), **environment}))
         return started[-1].wait()
 
-    return start
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.stop()
 
 
 @pytest.fixture
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """A function that starts the service on a root; every server ends with the test."""
-    started: list[Server] = []
-    try:
-        yield _starter(tmp_path_factory.mktemp("servers"), started)
-    finally:
-        for server in started:
-            server.stop()
+    with _servers(tmp_path_factory.mktemp("servers")) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """The same for servers that a module's tests share."""
+    with _servers(tmp_path_factory.mktemp("servers")) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +138,9 @@ def served_root(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, served_root: Path) -> Iterator[Server]:
+def server(start_servers: StartServer, served_root: Path) -> Server:
     """One server for all tests of a module that do not change it."""
-    started: list[Server] = []
-    try:
-        yield _starter(tmp_path_factory.mktemp("servers"), started)(served_root)
-    finally:
-        for one in started:
-            one.stop()
+    return start_servers(served_root)
 
 
 @pytest.fixture(scope="session")

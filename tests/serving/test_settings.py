@@ -30,7 +30,7 @@ def test_the_defaults_keep_everything_below_the_root():
     assert settings.prediction_log == "sqlite:///data/prediction_log.db"
     assert settings.registry == "sqlite:///data/mlflow/mlflow.db"
     assert settings.local_bundle == Path("data/06_models/champion")
-    assert str(settings.host) == "127.0.0.1"
+    assert settings.listens_on == "127.0.0.1"
 
 
 def test_another_root_moves_everything(monkeypatch):
@@ -77,7 +77,28 @@ def test_thresholds_in_the_wrong_order_are_refused(monkeypatch):
 
 def test_a_password_is_not_shown(monkeypatch):
     monkeypatch.setenv("FRAUD_LOG_URL", "postgresql://ann:secret@host/log")
+    monkeypatch.setenv("FRAUD_ADMIN_KEYS", "secret-of-sixteen-characters")
     assert "secret" not in repr(load_settings())
+
+
+def test_with_keys_the_service_listens_everywhere_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("FRAUD_SCORE_KEYS", "a" * 16)
+    assert load_settings().listens_on == "0.0.0.0"
+    monkeypatch.setenv("FRAUD_HOST", "127.0.0.1")
+    assert load_settings().listens_on == "127.0.0.1"
+
+
+def test_keys_are_separated_by_commas(monkeypatch):
+    monkeypatch.setenv("FRAUD_SCORE_KEYS", f"{'a' * 16}, {'b' * 16},")
+    assert load_settings().keys_by_role == {"score": ("a" * 16, "b" * 16)}
+
+
+@pytest.mark.parametrize("key", ["short", "ä" * 20, "with a\nline break in it"])
+def test_a_weak_key_is_refused_and_not_repeated(monkeypatch, key):
+    monkeypatch.setenv("FRAUD_SCORE_KEYS", key)
+    with pytest.raises(SettingsError, match=r"FRAUD_SCORE_KEYS.*at least 16 printable ASCII") as refused:
+        load_settings()
+    assert key not in str(refused.value)
 
 
 def test_an_unknown_variable_is_named_with_the_one_that_was_meant():
@@ -97,5 +118,5 @@ def test_the_example_file_documents_every_setting_with_its_default():
         expected = {
             "FRAUD_LOG_URL": defaults.prediction_log,
             "FRAUD_MLFLOW_TRACKING_URI": defaults.registry,
-        }.get(name, "" if default is None else str(default))
+        }.get(name, "" if default in (None, ()) else str(default))
         assert shown == expected, name

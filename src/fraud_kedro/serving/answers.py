@@ -16,6 +16,7 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     retry_after: int | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -59,9 +60,15 @@ def answer(record: PredictionRecord) -> Answer:
     )
 
 
-def refusal(status: int, detail: Any, *, retry_after: int | None = None) -> Reply:
+def refusal(
+    status: int,
+    detail: Any,
+    *,
+    retry_after: int | None = None,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> Reply:
     """Make an answer that says what is wrong, in the form FastAPI gives its own."""
-    return Reply(status, encode({"detail": detail}), retry_after)
+    return Reply(status, encode({"detail": detail}), retry_after, headers)
 
 
 def conflict(*where: str | int) -> FieldError:

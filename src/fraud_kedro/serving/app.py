@@ -27,6 +27,7 @@ from fraud_kedro.serving.documents import (
 )
 from fraud_kedro.serving.hot_path import (
     GONE,
+    REQUEST_ID_KEY,
     BodyTooLargeError,
     ClientGoneError,
     inspect_headers,
@@ -206,7 +207,8 @@ def _add_pages(app: FastAPI, runtime: Runtime) -> None:
 
 
 async def _json(request: Request, limit: int) -> tuple[bytes | Reply, str | None]:
-    refused, request_id = inspect_headers(request.scope, limit)
+    request_id = request.scope.get(REQUEST_ID_KEY)
+    refused = inspect_headers(request.scope, limit)
     if refused is not None:
         return refused, None
     try:
@@ -218,7 +220,9 @@ async def _json(request: Request, limit: int) -> tuple[bytes | Reply, str | None
 
 
 def _response(reply: Reply) -> Response:
-    headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    if reply.retry_after is not None:
+        headers["Retry-After"] = str(reply.retry_after)
     return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""Answers ``POST /predict`` in front of every other layer, and holds the limits of all routes.
+"""Answers ``POST /predict`` in front of every other layer, and guards the door of all routes.
 
 The layers behind it (BentoML's middleware, routing, FastAPI) take longer than
 model and log together.
@@ -7,21 +7,34 @@ model and log together.
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 
+import uuid_utils
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 from fraud_kedro.serving.answers import Reply, refusal
+from fraud_kedro.serving.guard import OPEN
+from fraud_kedro.serving.logs import REQUEST_ID_FIELD
 from fraud_kedro.serving.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+access = logging.getLogger("fraud_kedro.access")
 
 PREDICT = "/predict"
 
-# BentoML has routes of its own for these, and they come first.
-_PROBES = frozenset({"/livez", "/readyz"})
-
 _JSON = b"application/json"
+_REQUEST_ID = b"x-request-id"
+# Where the layers behind find it.
+REQUEST_ID_KEY = "fraud_kedro.request_id"
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    # Scores are nobody else's to keep.
+    (b"cache-control", b"no-store"),
+)
+_JSON_SECURITY = (*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+_PAGE_SECURITY = (*_SECURITY, (b"content-security-policy", b"frame-ancestors 'self'"))
 _MAX_DIGITS = 15
 
 
@@ -53,26 +66,39 @@ class HotPath:
         self._app = app
         self._api = api
         self._runtime = runtime
+        self._guard = None if runtime.guard.is_open else runtime.guard
+        self._access_log = runtime.settings.access_log
         self._predict = runtime.predictor.predict
         self._limit = runtime.settings.max_body_bytes
         self._batch_limit = runtime.settings.max_batch_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse, or hand on."""
-        if scope["type"] != "http":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self._app(scope, receive, send)
+            return
+        refused = None if self._guard is None else self._guard.refuse(scope)
+        if kind != "http":
+            await (self._app if refused is None else _hang_up)(scope, receive, send)
+            return
+        request_id = scope[REQUEST_ID_KEY] = _request_id(scope)
+        if self._access_log:
+            send = _noting(scope, request_id, send)
+        if refused is not None:
+            await send_reply(send, refused, request_id)
             return
         path = scope["path"]
         if scope["method"] == "POST":
             if path == PREDICT:
-                await self._answer(scope, receive, send)
+                await self._answer(scope, receive, send, request_id)
                 return
-            await self._limited(scope, receive, send)
+            await self._limited(scope, receive, _marked(send, request_id), request_id)
             return
-        await (self._api if path in _PROBES else self._app)(scope, receive, send)
+        await (self._api if path in OPEN else self._app)(scope, receive, _marked(send, request_id))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused, request_id = inspect_headers(scope, self._limit)
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        refused = inspect_headers(scope, self._limit)
         if refused is None:
             try:
                 body = await read_body(receive, self._limit)
@@ -86,20 +112,20 @@ class HotPath:
             # Left to BentoML, the client would wait for its timeout.
             logger.exception("A transaction could not be answered.")
             reply = refusal(500, "The service failed to answer. Its log says why.")
-        await send_reply(send, reply)
+        await send_reply(send, reply, request_id)
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Let a body through that is within the limit; the layers behind would hold it whole as well."""
         if _length(scope) > self._batch_limit:
-            await send_reply(send, too_large(self._batch_limit))
+            await send_reply(send, too_large(self._batch_limit), request_id)
             return
         try:
             body = await read_body(receive, self._batch_limit)
         except BodyTooLargeError:
-            await send_reply(send, too_large(self._batch_limit))
+            await send_reply(send, too_large(self._batch_limit), request_id)
             return
         except ClientGoneError:
-            await send_reply(send, GONE)
+            await send_reply(send, GONE, request_id)
             return
         whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
@@ -113,33 +139,27 @@ class HotPath:
         await self._app(scope, replay, send)
 
 
-def inspect_headers(scope: Scope, limit: int) -> tuple[Reply | None, str | None]:
+def inspect_headers(scope: Scope, limit: int) -> Reply | None:
     """Check what the headers of a JSON request say.
 
     Returns
     -------
     Reply or None
         413 or 415 if the body need not be read.
-    str or None
-        The client's request id.
     """
-    content_type = request_id = None
+    content_type = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
             if len(value) > _MAX_DIGITS or int(value) > limit:
-                return too_large(limit), None
-        elif name == b"content-encoding":
-            if value.strip().lower() not in (b"", b"identity"):
-                return refusal(415, "Send the body as it is, without Content-Encoding."), None
-        elif name == b"x-request-id":
-            text = value.decode("latin-1")
-            request_id = text if 0 < len(text) <= MAX_ID_LENGTH and text.isprintable() else None
+                return too_large(limit)
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            return refusal(415, "Send the body as it is, without Content-Encoding.")
     # Without the header a page of another site could post here unasked: browsers check it first.
     if content_type != _JSON and (content_type or b"").split(b";", 1)[0].strip().lower() != _JSON:
-        return refusal(415, "Send JSON, with the header Content-Type: application/json."), None
-    return None, request_id
+        return refusal(415, "Send JSON, with the header Content-Type: application/json.")
+    return None
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -172,13 +192,72 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def send_reply(send: Send, reply: Reply) -> None:
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
     """Send an answer with a JSON body."""
-    headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(reply.body))]
+    headers = [
+        (b"content-type", _JSON),
+        (b"content-length", b"%d" % len(reply.body)),
+        (_REQUEST_ID, request_id.encode("latin-1")),
+        *_JSON_SECURITY,
+        *reply.headers,
+    ]
     if reply.retry_after is not None:
         headers.append((b"retry-after", b"%d" % reply.retry_after))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def _marked(send: Send, request_id: str) -> Send:
+    """Add the request's id, and what browsers are to be careful about, to an answer of the layers behind."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name.lower() for name, _ in message["headers"]}
+            added = ((_REQUEST_ID, request_id.encode("latin-1")), *_PAGE_SECURITY)
+            message = {
+                **message,
+                "headers": [*message["headers"], *(pair for pair in added if pair[0] not in given)],
+            }
+        await send(message)
+
+    return marked
+
+
+def _noting(scope: Scope, request_id: str, send: Send) -> Send:
+    """Write a line to the access log when the answer is whole: no values, no query, no key."""
+    start, status = perf_counter(), 0
+
+    async def noting(message: Message) -> None:
+        nonlocal status
+        await send(message)
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            milliseconds = round(1000 * (perf_counter() - start), 3)
+            access.info(
+                "%s %s %d",
+                scope["method"],
+                scope["path"],
+                status,
+                extra={REQUEST_ID_FIELD: request_id, "milliseconds": milliseconds, "status": status},
+            )
+
+    return noting
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's id of the request, or a new one."""
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID:
+            text: str = value.decode("latin-1")
+            if 0 < len(text) <= MAX_ID_LENGTH and text.isprintable():
+                return text
+    return str(uuid_utils.uuid7())
+
+
+async def _hang_up(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket before it is open: the client gets 403."""
+    await send({"type": "websocket.close", "code": 1008})
 
 
 def too_large(limit: int) -> Reply:

@@ -6,8 +6,11 @@ import asyncio
 import gc
 import logging
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
+from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
+from fraud_kedro.serving.logs import write_json
 from fraud_kedro.serving.model_store import ModelStore
 from fraud_kedro.serving.predictor import Predictor
 from fraud_kedro.serving.settings import ServingSettings, unknown_variables
@@ -30,6 +33,7 @@ class Runtime:
         self.settings = settings
         self.models = ModelStore(settings)
         self.log = LogGate(settings)
+        self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
         self.started = datetime.now(UTC)
         self._polling: asyncio.Task[None] | None = None
@@ -43,12 +47,28 @@ class Runtime:
     async def start(self) -> None:
         """Open the log and load the model; what fails is tried again at every poll."""
         self.started = datetime.now(UTC)
+        if self.settings.json_logs:
+            write_json()
         for message in unknown_variables():
             logger.warning("%s", message)
+        self._say_who_may_ask()
         await self.refresh()
         if self.models.current is None:
             _settle_memory()
         self._polling = asyncio.create_task(self._poll(), name="model poll")
+
+    def _say_who_may_ask(self) -> None:
+        address = self.settings.listens_on
+        if self.settings.keys_by_role:
+            logger.info("Requests need a key: %s are set.", ", ".join(self.settings.keys_by_role))
+        elif ip_address(address).is_loopback:
+            logger.info("No keys are set: the service listens on %s alone, and asks for none.", address)
+        else:
+            logger.warning(
+                "No keys are set, and the service listens on %s: everyone who reaches it may score, read "
+                "and reload. Set FRAUD_SCORE_KEYS, FRAUD_FEEDBACK_KEYS and FRAUD_ADMIN_KEYS.",
+                address,
+            )
 
     async def refresh(self) -> bool:
         """Look for a moved alias, and for a log that could not be opened.

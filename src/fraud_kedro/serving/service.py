@@ -34,7 +34,7 @@ api = create_app(runtime)
 @bentoml.service(
     name="FraudDetection",
     workers=settings.workers,
-    http={"host": str(settings.host), "port": settings.port},
+    http={"host": settings.listens_on, "port": settings.port},
     # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},

@@ -8,15 +8,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, IPvAnyAddress, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fraud_kedro.errors import FraudKedroError
 from fraud_kedro.locations import DEFAULT_ROOT, champion_folder, prediction_log_url, tracking_uri
 
 PREFIX = "FRAUD_"
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - bound only where keys guard it
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+_LEAST_KEY = 16
+
+
+def _listed(value: object) -> object:
+    return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
+
+
+def _is_strong(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if len(text) < _LEAST_KEY or not text.isascii() or not text.isprintable():
+        raise ValueError(
+            f"a key should have at least {_LEAST_KEY} printable ASCII characters and no comma; "
+            "`openssl rand -hex 24` makes one"
+        )
+    return key
+
+
+# NoDecode: the settings library would read a tuple as JSON.
+Keys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_is_strong)], ...], NoDecode, BeforeValidator(_listed)
+]
 
 
 class SettingsError(FraudKedroError):
@@ -32,7 +65,12 @@ class ServingSettings(BaseSettings):
         Folder of models, stores and the default log, relative to the working
         directory.
     host, port, workers
-        Where the service listens, and with how many processes.
+        Where the service listens, and with how many processes. Without a host:
+        everywhere if there are keys, else on the loopback interface alone.
+    score_keys, feedback_keys, admin_keys : tuple of SecretStr
+        Who may score, send labels, and do everything; separated by commas.
+    rate_limit : float, optional
+        Requests a second of one key, over all workers.
     log_url : str, optional
         SQLAlchemy URL of the prediction log; a SQLite file under the root by
         default.
@@ -51,6 +89,11 @@ class ServingSettings(BaseSettings):
     log_waiting_limit : int
         How many predictions may wait for their commit before requests are
         refused.
+    access_log : bool
+        Whether each request is a line of the process's log: method, path, status,
+        time and id, never a value.
+    json_logs : bool
+        Whether the process's log is lines of JSON.
     """
 
     model_config = SettingsConfigDict(
@@ -58,9 +101,13 @@ class ServingSettings(BaseSettings):
     )
 
     root: Path = Path(DEFAULT_ROOT)
-    host: IPvAnyAddress = Field(default="127.0.0.1", validate_default=True)
+    host: IPvAnyAddress | None = None
     port: int = Field(default=8000, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1)
+    score_keys: Keys = ()
+    feedback_keys: Keys = ()
+    admin_keys: Keys = ()
+    rate_limit: float | None = Field(default=None, gt=0)
     # Both may hold a password.
     log_url: str | None = Field(default=None, repr=False)
     mlflow_tracking_uri: str | None = Field(
@@ -76,6 +123,8 @@ class ServingSettings(BaseSettings):
     max_batch_rows: int = Field(default=100_000, ge=1)
     request_timeout_seconds: float = Field(default=30.0, gt=0)
     log_waiting_limit: int = Field(default=10_000, ge=1)
+    access_log: bool = False
+    json_logs: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> ServingSettings:
@@ -85,6 +134,19 @@ class ServingSettings(BaseSettings):
                 f"FRAUD_DECLINE_THRESHOLD ({decline}) should not be below FRAUD_FLAG_THRESHOLD ({flag})"
             )
         return self
+
+    @property
+    def keys_by_role(self) -> dict[str, tuple[str, ...]]:
+        """The keys in the clear; empty if nobody needs one."""
+        roles = {"score": self.score_keys, "feedback": self.feedback_keys, "admin": self.admin_keys}
+        return {role: tuple(k.get_secret_value() for k in keys) for role, keys in roles.items() if keys}
+
+    @property
+    def listens_on(self) -> str:
+        """The address to bind."""
+        if self.host is not None:
+            return str(self.host)
+        return EVERYWHERE if self.keys_by_role else LOOPBACK
 
     @property
     def prediction_log(self) -> str:
