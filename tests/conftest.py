@@ -121,6 +121,7 @@ def make_bundle() -> MakeBundle:
         schema: ResolvedSchema | None = None,
         model: bytes | None = None,
         self_test: SelfTest | None = None,
+        background: Sequence[Sequence[float]] | None = None,
     ) -> Bundle:
         resolved = schema or ResolvedSchema(
             time="Time",
@@ -161,6 +162,10 @@ def make_bundle() -> MakeBundle:
             or SelfTest(
                 rows=tuple(tuple(float(v) for v in row) for row in rows),
                 probabilities=tuple(float(p) for p in probabilities),
+            ),
+            background=tuple(
+                tuple(float(v) for v in row)
+                for row in (resolved.model_matrix(rows) if background is None else background)
             ),
             parameters={"C": 0.1},
             versions={"onnx": onnx.__version__},

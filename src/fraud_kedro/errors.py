@@ -39,3 +39,7 @@ class RegistryError(FraudKedroError):
 
 class PredictionLogError(FraudKedroError):
     """The prediction log cannot be opened, written or read."""
+
+
+class ExplanationError(FraudKedroError):
+    """The reasons of a score cannot be given from its graph."""

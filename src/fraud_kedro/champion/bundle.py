@@ -113,7 +113,11 @@ class FileRecord(_Record):
 
 
 class BundleMetadata(_Record):
-    """Contents of ``metadata.json``."""
+    """Contents of ``metadata.json``.
+
+    `background` holds the rows that explanations compare with, as the model
+    reads them; without any, scores cannot be explained.
+    """
 
     format_version: int = FORMAT_VERSION
     model_name: str = "fraud_detection"
@@ -126,6 +130,7 @@ class BundleMetadata(_Record):
     score_histogram: Histogram
     flag_rate: float
     self_test: SelfTest
+    background: tuple[tuple[float, ...], ...] = ()
     parameters: dict[str, Any]
     versions: dict[str, str]
     seed: int

@@ -14,6 +14,7 @@ from fraud_kedro.algorithms.model import to_onnx
 from fraud_kedro.pipelines.export.assembly import (
     SELF_TEST_ROWS,
     WEIGHT,
+    background,
     flag_rate,
     git_revision,
     graph_scores,
@@ -64,6 +65,32 @@ def test_the_reference_holds_features_scores_and_weights(candidate, parts):
     assert frame.height == parts.validation.height
     assert frame[SCORE].equals(candidate.validation_scores[SCORE])
     assert (frame[WEIGHT] == 1).all()
+
+
+def test_the_background_is_drawn_by_weight_and_seed_and_is_what_the_model_reads():
+    weights = np.where(np.arange(1000) < 10, 1e6, 1.0)
+    frame = scored(np.zeros(1000), weights).with_columns(Time=pl.int_range(1000) + 0.1)
+    first, same, other = (background(frame, WEIGHTED, 12, seed) for seed in (1, 1, 2))
+    assert first == same != other
+    assert len(first) == 12
+    # The ten heavy rows are all there, a row at most once, as float32 has them.
+    times = [row[0] for row in first]
+    assert sorted(times)[:10] == [round(0.1 + i, 1) for i in range(10)]
+    assert len(set(times)) == 12
+    hours = WEIGHTED.model_copy(update={"time_use": "hour_of_day"})
+    later = frame.with_columns(pl.col("Time") + 86_400 * 7)
+    np.testing.assert_allclose(background(later, hours, 12, 1), first, atol=0.01)
+
+
+def test_a_background_is_never_larger_than_the_rows_that_weigh_something():
+    frame = scored(np.zeros(6), [1.0, 0.0, 2.0, 0.0, 3.0, 0.0])
+    assert sorted(row[0] for row in background(frame, WEIGHTED, 100, 0)) == [0, 2, 4]
+
+
+def test_a_background_of_no_transactions_is_one_row_of_weighted_medians():
+    frame = scored(np.zeros(5), [1.0, 1.0, 1.0, 1.0, 9.0])
+    assert background(frame, WEIGHTED, 0, 0) == ((4.0, 2.5),)
+    assert background(frame, SCHEMA, 0, 0) == ((2.0, 2.5),)
 
 
 def test_the_reference_is_bounded_and_drawn_by_the_seed():

@@ -77,6 +77,33 @@ def reference_parquet(validation_scores: pl.DataFrame, schema: ResolvedSchema, r
     return buffer.getvalue()
 
 
+def background(
+    validation_scores: pl.DataFrame, schema: ResolvedSchema, rows: int, seed: int
+) -> tuple[tuple[float, ...], ...]:
+    """Held-out rows, as the model reads them, that explanations compare with.
+
+    Drawn by weight, so that they stand for all transactions. For ``rows`` 0 one
+    row of weighted medians.
+    """
+    data = labelled_matrix(validation_scores, schema)
+    if rows == 0:
+        drawn = _medians(data.features, data.weights)[np.newaxis]
+    else:
+        generator = np.random.default_rng(seed)
+        count = min(rows, int(np.count_nonzero(data.weights)))
+        share = data.weights / data.weights.sum()
+        drawn = data.features[generator.choice(len(data.features), count, replace=False, p=share)]
+    # As short as float32 can be written.
+    return tuple(tuple(float(str(value)) for value in row) for row in drawn)
+
+
+def _medians(features: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    order = np.argsort(features, axis=0, kind="stable")
+    reached = np.cumsum(weights[order], axis=0) >= weights.sum() / 2
+    sorted_features = np.take_along_axis(features, order, axis=0)
+    return np.asarray(sorted_features[reached.argmax(axis=0), np.arange(features.shape[1])])
+
+
 def score_histogram(validation_scores: pl.DataFrame, schema: ResolvedSchema) -> Histogram:
     """Weighted shares of the held-out scores between fixed edges."""
     weights = labelled_matrix(validation_scores, schema).weights

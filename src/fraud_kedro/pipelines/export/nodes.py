@@ -19,6 +19,7 @@ from fraud_kedro.champion.bundle import (
 from fraud_kedro.champion.registry import Registry
 from fraud_kedro.datasets.bundle import BundleDraft, KeepBundle
 from fraud_kedro.pipelines.export.assembly import (
+    background,
     flag_rate,
     git_revision,
     graph_scores,
@@ -121,6 +122,7 @@ def assemble_bundle(
         score_histogram=score_histogram(validation_scores, resolved_schema),
         flag_rate=flag_rate(validation_scores, resolved_schema, evaluation.thresholds.flag),
         self_test=self_test(model, test, resolved_schema, seed),
+        background=background(validation_scores, resolved_schema, export.background_rows, seed),
         parameters=evaluation.parameters,
         versions=package_versions(evaluation.algorithm),
         seed=seed,

@@ -81,12 +81,16 @@ class ExportOptions(Options):
         from the test part.
     reference_rows : int
         At most so many rows in the bundle's reference for drift.
+    background_rows : int
+        So many transactions are what reasons compare with; 0 takes one row of
+        medians in their place, so that no transaction is among them.
     promotion : PromotionOptions
     """
 
     parity_tolerance: float = Field(default=1e-5, gt=0)
     drawn_rows: int = Field(default=100_000, ge=1)
     reference_rows: int = Field(default=20_000, ge=100)
+    background_rows: int = Field(default=100, ge=0, le=1000)
     promotion: PromotionOptions = PromotionOptions()
 
 
