@@ -6,7 +6,6 @@ import pytest
 from fraud_kedro.evaluation.bootstrap import (
     bootstrap,
     interval,
-    paired_difference,
     resampled_weights,
     resamples,
 )
@@ -81,26 +80,3 @@ def test_an_interval_ignores_a_few_draws_without_the_figure_and_is_left_out_with
     assert interval(values) == pytest.approx(tuple(np.quantile(values[5:], [0.025, 0.975])))
     values[:6] = np.nan
     assert interval(values) is None
-
-
-def test_a_score_against_itself_differs_by_nothing(many_rows):
-    rows = many_rows(size=2000)
-    assert paired_difference(average_precision, rows, rows, repetitions=20, seed=0) == (0.0, 0.0, 0.0)
-
-
-def test_a_difference_turns_its_sign_with_the_sides(many_rows):
-    better, worse = many_rows(size=2000, separation=4.0), many_rows(size=2000, separation=2.0)
-    value, low, high = paired_difference(average_precision, better, worse, repetitions=60, seed=0)
-    assert value == average_precision(better) - average_precision(worse) > 0
-    assert 0 < low < value < high
-    mirrored = paired_difference(average_precision, worse, better, repetitions=60, seed=0)
-    assert mirrored == pytest.approx((-value, -high, -low))
-
-
-def test_pairing_is_narrower_than_two_intervals(many_rows):
-    rows = many_rows(size=2000)
-    noise = np.random.default_rng(2).normal(scale=0.05, size=len(rows.labels))
-    near = ScoredRows(rows.labels, rows.scores * np.exp(noise), rows.weights)
-    _, low, high = paired_difference(average_precision, near, rows, repetitions=60, seed=0)
-    alone = interval(bootstrap(rows, [ranking(rows)], repetitions=60, seed=0)["average_precision"])
-    assert high - low < (alone[1] - alone[0]) / 2

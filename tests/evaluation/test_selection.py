@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud_kedro.errors import TrainingError
+from fraud_kedro.evaluation.bootstrap import interval
 from fraud_kedro.evaluation.measures import ranking
 from fraud_kedro.evaluation.metrics import ScoredRows, average_precision
 from fraud_kedro.evaluation.selection import harmful_members, paired_figures
@@ -75,6 +77,28 @@ def test_pairing_removes_what_both_have_in_common():
     _, figures = figures_of(first=base, second=base + 0.01 * scores(0.0, 2))
     alone = figures.draws["first"].std()
     assert figures.lead("first", "second").standard_error < alone / 10
+
+
+def test_a_difference_turns_its_sign_with_the_sides():
+    _, figures = figures_of(better=scores(4.0, 1), worse=scores(2.0, 2))
+    value, (low, high) = figures.difference("better", "worse")
+    assert 0 < low < value < high
+    mirrored, ends = figures.difference("worse", "better")
+    assert (mirrored, *ends) == pytest.approx((-value, -high, -low))
+
+
+def test_a_paired_interval_is_narrower_than_two_apart():
+    base = scores(3.0, 1)
+    _, figures = figures_of(first=base, second=base + 0.05 * scores(0.0, 2))
+    _, (low, high) = figures.difference("first", "second")
+    alone_low, alone_high = interval(figures.draws["first"])
+    assert high - low < (alone_high - alone_low) / 2
+
+
+def test_rows_that_do_not_define_the_figure_are_refused():
+    rows = ScoredRows(np.zeros(5, dtype=np.int8), np.linspace(0, 1, 5), np.ones(5))
+    with pytest.raises(TrainingError, match="roc_auc is not defined"):
+        paired_figures({"one": (rows, ranking(rows))}, "roc_auc", repetitions=10, seed=0)
 
 
 def test_nobody_is_clearly_ahead_of_the_same_scores():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -85,28 +85,6 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
     """
     defined = values[np.isfinite(values)]
     return _percentiles(defined) if len(defined) >= LEVEL * len(values) else None
-
-
-def paired_difference(
-    figure: Callable[[ScoredRows], float],
-    candidate: ScoredRows,
-    reigning: ScoredRows,
-    *,
-    repetitions: int,
-    seed: int,
-) -> tuple[float, float, float]:
-    """Difference of a figure between two scores of the same rows, with its interval.
-
-    Returns
-    -------
-    tuple of float
-        Candidate minus reigning, lower end, upper end.
-    """
-    values = [
-        figure(candidate.take(drawn)) - figure(reigning.take(drawn))
-        for drawn in resamples(candidate.labels, repetitions, seed)
-    ]
-    return (figure(candidate) - figure(reigning), *_percentiles(values))
 
 
 def _percentiles(values: list[float] | NDArray[np.float64]) -> tuple[float, float]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_kedro.evaluation.bootstrap import LEVEL, resampled_weights
+from fraud_kedro.errors import TrainingError
+from fraud_kedro.evaluation.bootstrap import LEVEL, interval, resampled_weights
 from fraud_kedro.evaluation.measures import Measure, measure, ranking
 from fraud_kedro.evaluation.metrics import ScoredRows
 
@@ -65,6 +66,13 @@ class PairedFigures:
         enough = len(defined) >= LEVEL * len(differences)
         return Lead(self.values[first] - self.values[second], float(defined.std()) if enough else np.inf)
 
+    def difference(self, first: str, second: str) -> tuple[float, tuple[float, float] | None]:
+        """The first one's figure minus the second one's, and its paired 95 % interval.
+
+        The interval is None where too few resamples define the figure.
+        """
+        return self.values[first] - self.values[second], interval(self.draws[first] - self.draws[second])
+
 
 def paired_figures(
     candidates: Mapping[str, tuple[ScoredRows, Measure]], figure: str, *, repetitions: int, seed: int
@@ -79,14 +87,20 @@ def paired_figures(
         Of which more is better.
     repetitions, seed : int
         Of the stratified bootstrap.
+
+    Raises
+    ------
+    TrainingError
+        If the rows do not define the figure.
     """
     rows = next(rows for rows, _ in candidates.values())
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in candidates}
     for weights in resampled_weights(rows, repetitions, seed):
         for name, (_, measured) in candidates.items():
             drawn[name].append(measured(weights)[figure])
+    values = {name: measure(each, [measured]).get(figure) for name, (each, measured) in candidates.items()}
     return PairedFigures(
-        {name: measure(each, [measured])[figure] for name, (each, measured) in candidates.items()},
+        {name: _defined(value, figure) for name, value in values.items()},
         {name: np.concatenate(values) for name, values in drawn.items()},
     )
 
@@ -142,6 +156,12 @@ def harmful_members(
         left[worst] = clear[worst]
         del staying[worst]
     return left
+
+
+def _defined(value: float | None, figure: str) -> float:
+    if value is None:
+        raise TrainingError(f"{figure} is not defined on the rows the candidates are compared on.")
+    return value
 
 
 def _mean(scores: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -84,7 +84,16 @@ def exported(candidate, bundle, twin):
 @pytest.fixture(scope="module")
 def decide_on(parity):
     def decide(candidate, registrations, parts, options=OPTIONS):
-        return promote(comparison_of(candidate), registrations, parts.test, parts.schema, options, 0, parity)
+        return promote(
+            comparison_of(candidate),
+            registrations,
+            parts.test,
+            parts.schema,
+            candidate.training,
+            options,
+            0,
+            parity,
+        )
 
     return decide
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fraud_kedro.champion.bundle import DataSource, Metric, PartRecord
-from fraud_kedro.evaluation.bootstrap import paired_difference
-from fraud_kedro.evaluation.metrics import ScoredRows, average_precision
+from fraud_kedro.champion.bundle import DataSource, Metric, PartRecord, Thresholds
+from fraud_kedro.evaluation.measures import ranking
+from fraud_kedro.evaluation.metrics import ScoredRows
+from fraud_kedro.evaluation.selection import paired_figures
+from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.pipelines.export.options import PromotionOptions
 from fraud_kedro.pipelines.export.parity import ParityReport, RowSetParity
 from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
@@ -53,12 +55,13 @@ def contender(base, version, quality=3.0, **changes):
     return Contender(version, metadata(base, **changes), given)
 
 
-def judge(candidate, reigning, latency_ms=0.05, **options):
+def judge(candidate, reigning, latency_ms=0.05, figure="average_precision", **options):
     return decide(
         candidate,
         reigning,
         ROWS,
-        objective="average_precision",
+        figure=figure,
+        costs=Costs(),
         latency_ms=latency_ms,
         parity=PARITY,
         options=PromotionOptions(repetitions=50, **options),
@@ -76,17 +79,34 @@ def test_the_first_version_is_promoted(base):
 
 def test_a_better_candidate_is_promoted_with_the_numbers(base):
     found = judge(contender(base, 2, 4.0), contender(base, 1, 3.0))
-    value, low, high = paired_difference(
-        average_precision,
-        ScoredRows(LABELS, scores(4.0).astype(np.float64), WEIGHTS),
-        ScoredRows(LABELS, scores(3.0).astype(np.float64), WEIGHTS),
+    rows = {
+        name: ScoredRows(LABELS, scores(strength).astype(np.float64), WEIGHTS)
+        for name, strength in (("candidate", 4.0), ("reigning", 3.0))
+    }
+    value, (low, high) = paired_figures(
+        {name: (each, ranking(each)) for name, each in rows.items()},
+        "average_precision",
         repetitions=50,
         seed=0,
-    )
+    ).difference("candidate", "reigning")
     assert found.outcome == "promoted"
     assert found.difference == Metric(value=value, low=low, high=high)
     assert low > 0
     assert found.reason == f"average_precision {value:+.4f} ({low:+.4f} to {high:+.4f}) against version 1"
+
+
+def test_by_savings_the_thresholds_of_each_side_decide(base):
+    blind = metadata(base).model_copy(
+        update={"thresholds": Thresholds(flag=1.0, decline=1.0, policy="expected_cost")}
+    )
+    sharp = metadata(base).model_copy(
+        update={"thresholds": Thresholds(flag=0.3, decline=1.0, policy="expected_cost")}
+    )
+    found = judge(Contender(2, sharp, scores(4.0)), Contender(1, blind, scores(4.0)), figure="savings")
+    assert found.outcome == "promoted"
+    assert found.difference.low > 0
+    back = judge(Contender(3, blind, scores(4.0)), Contender(2, sharp, scores(4.0)), figure="savings")
+    assert back.outcome != "promoted"
 
 
 def test_an_equal_candidate_is_promoted(base):
@@ -202,7 +222,8 @@ def test_the_objective_is_the_one_asked_for(base):
         contender(base, 2, 4.0),
         contender(base, 1, 3.0),
         ROWS,
-        objective="roc_auc",
+        figure="roc_auc",
+        costs=Costs(),
         latency_ms=0.05,
         parity=PARITY,
         options=PromotionOptions(repetitions=20),
@@ -219,7 +240,8 @@ def test_weights_count_in_the_comparison(base):
         candidate,
         reigning,
         replace(ROWS, weights=weights),
-        objective="average_precision",
+        figure="average_precision",
+        costs=Costs(),
         latency_ms=0.05,
         parity=PARITY,
         options=PromotionOptions(repetitions=20),

@@ -73,6 +73,7 @@ def create_pipeline() -> Pipeline:
                     "registrations",
                     "test",
                     "resolved_schema",
+                    "params:training",
                     "params:export",
                     "params:seed",
                     *(f"{a}_parity" for a in CANDIDATE_NAMES),

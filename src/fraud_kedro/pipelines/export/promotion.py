@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_kedro.champion.bundle import BundleMetadata, Metric
-from fraud_kedro.evaluation.bootstrap import paired_difference
-from fraud_kedro.evaluation.metrics import OBJECTIVES, ScoredRows
+from fraud_kedro.evaluation.measures import Measure, costs_of_decisions, ranking
+from fraud_kedro.evaluation.metrics import ScoredRows
+from fraud_kedro.evaluation.selection import paired_figures
+from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.pipelines.export.options import Limit, Promotion, PromotionOptions, SliceRecall
 from fraud_kedro.pipelines.export.parity import ParityReport
 
@@ -66,7 +68,8 @@ def decide(
     reigning: Contender | None,
     rows: JudgedRows,
     *,
-    objective: str,
+    figure: str,
+    costs: Costs,
     latency_ms: float,
     parity: ParityReport,
     options: PromotionOptions,
@@ -80,8 +83,10 @@ def decide(
         `reigning` is None where no version has the alias.
     rows : JudgedRows
         The candidate's test rows.
-    objective : str
-        The selection metric.
+    figure : str
+        The selection metric: one of the ranking, or `savings`.
+    costs : Costs
+        What savings are made of.
     latency_ms : float
         Median time of one row of the candidate's graph.
     parity : ParityReport
@@ -142,19 +147,37 @@ def decide(
             "the reigning champion may have been trained on the candidate's test rows, so the two cannot be "
             "compared: promote it with promotion.force and promotion.why",
         )
-    value, low, high = paired_difference(
-        OBJECTIVES[objective],
-        ScoredRows(rows.labels, candidate.scores.astype(np.float64), rows.weights),
-        ScoredRows(rows.labels, reigning.scores.astype(np.float64), rows.weights),
+    value, ends = paired_figures(
+        {
+            "candidate": _measured(candidate, rows, figure, costs),
+            "reigning": _measured(reigning, rows, figure, costs),
+        },
+        figure,
         repetitions=options.repetitions,
         seed=seed,
-    )
+    ).difference("candidate", "reigning")
+    if ends is None:
+        return outcome(
+            "challenger", f"{figure} {value:+.4f}: too few frauds for an interval", Metric(value=value)
+        )
+    low, high = ends
     difference = Metric(value=value, low=low, high=high)
-    shown = f"{objective} {value:+.4f} ({low:+.4f} to {high:+.4f}) against version {reigning.version}"
+    shown = f"{figure} {value:+.4f} ({low:+.4f} to {high:+.4f}) against version {reigning.version}"
     if value >= 0 and low >= -options.margin:
         return outcome("promoted", shown, difference)
     short = "worse" if value < 0 else f"the interval reaches below -{options.margin}"
     return outcome("challenger", f"{shown}: {short}", difference)
+
+
+def _measured(
+    contender: Contender, rows: JudgedRows, figure: str, costs: Costs
+) -> tuple[ScoredRows, Measure]:
+    if contender.scores is None:
+        raise ValueError(f"version {contender.version} has not been scored")
+    scored = ScoredRows(rows.labels, contender.scores.astype(np.float64), rows.weights, rows.amounts)
+    if figure == "savings":
+        return scored, costs_of_decisions(scored, contender.metadata.thresholds, costs)
+    return scored, ranking(scored)
 
 
 def slice_recalls(

@@ -23,7 +23,7 @@ from fraud_kedro.evaluation.measures import (
 )
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.slices import slices
-from fraud_kedro.evaluation.thresholds import Costs, covered_days
+from fraud_kedro.evaluation.thresholds import covered_days
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import (
     NOISE,
@@ -87,7 +87,7 @@ def evaluate(
         validation={name: Metric(value=value) for name, value in of_validation.items()},
         test={name: _with_interval(value, drawn[name]) for name, value in measure(rows, measures).items()},
         calibration=evaluation_model.calibration.method,
-        costs=_costs(training),
+        costs=training.costs,
         rows=JudgedRows(
             rows=len(rows.labels),
             frauds=int(rows.labels.sum()),
@@ -155,14 +155,9 @@ def _measures(
         ranking(rows),
         decisions(rows, thresholds),
         alert_precision(rows, training.alerts_per_day, share),
-        costs_of_decisions(rows, thresholds, _costs(training)),
+        costs_of_decisions(rows, thresholds, training.costs),
         probabilities(rows),
     )
-
-
-def _costs(training: TrainingOptions) -> Costs:
-    policy = training.thresholds.root
-    return Costs(review_cost=policy.review_cost, false_decline_cost=policy.false_decline_cost)
 
 
 def _with_interval(value: float, drawn: np.ndarray) -> Metric:

@@ -59,6 +59,12 @@ class TrainingOptions(Options):
     explanation: ExplanationOptions = ExplanationOptions()
     n_jobs: int = Field(default=2, ge=1)
 
+    @property
+    def costs(self) -> Costs:
+        """What decisions cost; every threshold policy has them."""
+        policy = self.thresholds.root
+        return Costs(review_cost=policy.review_cost, false_decline_cost=policy.false_decline_cost)
+
 
 class JudgedRows(Options):
     """The rows a candidate is judged on.

@@ -41,9 +41,7 @@ def choose_champion(
     for name, scores, thresholds in zip(CANDIDATE_NAMES, validated[::2], validated[1::2], strict=True):
         rows = scored_rows(scores, resolved_schema)
         measured = (
-            costs_of_decisions(rows, thresholds, training.thresholds.root)
-            if figure == "savings"
-            else ranking(rows)
+            costs_of_decisions(rows, thresholds, training.costs) if figure == "savings" else ranking(rows)
         )
         if figure not in measure(rows, [measured]):
             raise TrainingError(

@@ -14,7 +14,7 @@ Objective = Callable[[ScoredRows], float]
 
 
 def get_objective(name: str, policy: ThresholdPolicy) -> Objective:
-    """Look up an objective; that of cost takes its prices from the threshold policy, if it has any.
+    """Look up an objective; that of cost takes its prices from the threshold policy.
 
     Returns
     -------
@@ -23,7 +23,8 @@ def get_objective(name: str, policy: ThresholdPolicy) -> Objective:
     """
     if name != "expected_cost":
         return OBJECTIVES[name]
-    prices = policy.root if isinstance(policy.root, ExpectedCost) else ExpectedCost()
+    root = policy.root
+    prices = ExpectedCost(review_cost=root.review_cost, false_decline_cost=root.false_decline_cost)
     return lambda rows: saved_share(rows, prices)
 
 
