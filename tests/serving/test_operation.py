@@ -237,7 +237,6 @@ FORBIDDEN = (
     "kedro",
     "kedro_mlflow",
     "joblib",
-    "onnx",
 )
 
 
