@@ -32,7 +32,7 @@ _PAYLOAD = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Thresholds(_Record):
