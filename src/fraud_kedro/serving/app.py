@@ -18,6 +18,7 @@ import fraud_kedro
 from fraud_kedro.serving.answers import Reply
 from fraud_kedro.serving.documents import (
     BatchPredictions,
+    ExplainedPrediction,
     Health,
     ModelDescription,
     Prediction,
@@ -36,7 +37,7 @@ from fraud_kedro.serving.hot_path import (
 )
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.openapi import BATCH, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.openapi import BATCH, EXPLAIN, TRANSACTION, json_body, request_schemas
 from fraud_kedro.serving.requests import TRANSACTION_ID
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.status import describe_model, health
@@ -89,9 +90,9 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
 
     @app.post(
         "/predict",
-        response_model=Prediction,
+        response_model=ExplainedPrediction | Prediction,
         responses={**_REFUSALS, 409: {"model": Problems, "description": "The id has other values already."}},
-        openapi_extra=json_body(TRANSACTION),
+        openapi_extra=json_body(TRANSACTION, *EXPLAIN),
         tags=["predictions"],
     )
     async def predict(request: Request) -> Response:
@@ -99,13 +100,13 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
         body, request_id = await _json(request, settings.max_body_bytes)
         if isinstance(body, Reply):
             return _response(body)
-        return _response(await predictor.predict(body, request_id))
+        return _response(await predictor.predict(body, request_id, request.scope["query_string"]))
 
     @app.post(
         "/predict/batch",
         response_model=BatchPredictions,
         responses={**_REFUSALS, 422: {"description": "No transaction could be scored."}},
-        openapi_extra=json_body(BATCH),
+        openapi_extra=json_body(BATCH, *EXPLAIN),
         tags=["predictions"],
     )
     async def predict_batch(request: Request) -> Response:
@@ -113,7 +114,7 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
         body, request_id = await _json(request, settings.max_batch_bytes)
         if isinstance(body, Reply):
             return _response(body)
-        return _response(await predictor.predict_batch(body, request_id))
+        return _response(await predictor.predict_batch(body, request_id, request.scope["query_string"]))
 
     @app.get(
         "/predict/batch/template",

@@ -26,6 +26,26 @@ class Prediction(_Document):
     timestamp: datetime = Field(description="Arrival, UTC.")
 
 
+class Reason(_Document):
+    """One feature's part in a score."""
+
+    feature: str
+    value: float = Field(description="As the model reads it: float32, time reduced.")
+    contribution: float = Field(description="In log-odds; positive towards fraud.")
+
+
+class ExplainedPrediction(Prediction):
+    """The answer with ``explain=true``."""
+
+    reasons: list[Reason] | None = Field(
+        description="The largest contributions of either sign, the largest first. base, these contributions "
+        "and rest add up to the log-odds of the probability."
+    )
+    base: float | None = Field(description="Log-odds of a usual transaction.")
+    rest: float | None = Field(description="The other features' contributions together.")
+    reasons_problem: str | None = Field(description="Why there are no reasons; null where there are.")
+
+
 class Problem(_Document):
     """One thing wrong with a request."""
 
@@ -57,7 +77,7 @@ class RowProblems(_Document):
 class BatchPredictions(_Document):
     """The answer to a batch."""
 
-    predictions: list[Prediction] = Field(
+    predictions: list[ExplainedPrediction | Prediction] = Field(
         description="In the order of the request, without rows that failed."
     )
     errors: list[RowProblems]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from fraud_kedro.champion.bundle import METADATA_FILE, Bundle, Thresholds, read_bundle
+from fraud_kedro.champion.reasons import Explainer
 from fraud_kedro.champion.registry import MODEL_NAME, RegisteredVersion, Registry
 from fraud_kedro.champion.scorer import Scorer
 from fraud_kedro.errors import BundleError, RegistryError
@@ -31,6 +32,7 @@ class ServedModel:
     Attributes
     ----------
     scorer : Scorer
+    explainer : Explainer
     requests : RequestFormat
         What a request to this model looks like.
     version : int
@@ -41,6 +43,7 @@ class ServedModel:
     """
 
     scorer: Scorer
+    explainer: Explainer
     requests: RequestFormat
     version: int
     run_id: str | None
@@ -151,6 +154,7 @@ class ModelStore:
         scorer.self_test()
         return ServedModel(
             scorer=scorer,
+            explainer=Explainer(bundle),
             requests=RequestFormat(scorer.schema),
             version=version,
             run_id=run_id,

@@ -24,6 +24,7 @@ from fraud_kedro.serving.answers import (
     encode,
     refusal,
 )
+from fraud_kedro.serving.explaining import MOST_ROWS, Explaining, explained, wanted_reasons
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
     LOG_FAILURES,
@@ -60,11 +61,12 @@ class Predictor:
         self._models = models
         self._log = log
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
+        self._explaining = Explaining()
         self._decode_batch = msgspec.json.Decoder(_BatchBody).decode
         self._seconds = REQUEST_SECONDS.labels("/predict", "200")
         self._decisions: dict[tuple[str, str], Counter] = {}
 
-    async def predict(self, body: bytes, request_id: str | None = None) -> Reply:
+    async def predict(self, body: bytes, request_id: str | None = None, query: bytes = b"") -> Reply:
         """Answer one transaction; the answer is returned once its log row is committed.
 
         Parameters
@@ -73,6 +75,8 @@ class Predictor:
             A flat JSON object of the features.
         request_id : str, optional
             Kept with the log row.
+        query : bytes
+            The query string: ``explain=true&reasons=5``.
 
         Returns
         -------
@@ -80,21 +84,21 @@ class Predictor:
             200 with the answer, 409, 422 or 503 with the reason.
         """
         start = perf_counter()
-        reply = await self._predict(body, request_id)
+        try:
+            reply = await self._predict(body, request_id, wanted_reasons(query) if query else 0)
+        except InvalidRequestError as error:
+            reply = refusal(422, error.errors)
         seconds = (
             self._seconds if reply.status == 200 else REQUEST_SECONDS.labels("/predict", str(reply.status))
         )
         seconds.observe(perf_counter() - start)
         return reply
 
-    async def _predict(self, body: bytes, request_id: str | None) -> Reply:
+    async def _predict(self, body: bytes, request_id: str | None, reasons: int) -> Reply:
         model, commits = self._models.current, self._log.commits
         if model is None or commits is None:
             return self.unready()
-        try:
-            transaction = model.requests.decode(body)
-        except InvalidRequestError as error:
-            return refusal(422, error.errors)
+        transaction = model.requests.decode(body)
         scorer = model.scorer
         probability = float(scorer.probabilities(scorer.row(transaction.values))[0])
         record = _record(model, transaction, probability, datetime.now(UTC), request_id)
@@ -106,9 +110,12 @@ class Predictor:
             return refusal(409, [conflict("body")])
         if stored.timestamp == record.timestamp:
             self._count(record)
+        if reasons:
+            by = model if stored.model_version == model.name else None
+            return Reply(200, encode(await self._explaining.explain(by, transaction.values, stored, reasons)))
         return Reply(200, encode(answer(stored)))
 
-    async def predict_batch(self, body: bytes, request_id: str | None = None) -> Reply:
+    async def predict_batch(self, body: bytes, request_id: str | None = None, query: bytes = b"") -> Reply:
         """Answer many transactions; those that cannot be scored do not hold up the others.
 
         Parameters
@@ -117,6 +124,8 @@ class Predictor:
             ``{"transactions": [...]}``.
         request_id : str, optional
             Kept with the log rows.
+        query : bytes
+            The query string, as for one transaction.
 
         Returns
         -------
@@ -124,13 +133,16 @@ class Predictor:
             200 if a transaction has been scored, else 422; 503 with the reason.
         """
         start = perf_counter()
-        reply = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._predict_batch, body, request_id
-        )
+        try:
+            reply = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._predict_batch, body, request_id, wanted_reasons(query)
+            )
+        except InvalidRequestError as error:
+            reply = refusal(422, error.errors)
         REQUEST_SECONDS.labels("/predict/batch", str(reply.status)).observe(perf_counter() - start)
         return reply
 
-    def _predict_batch(self, body: bytes, request_id: str | None) -> Reply:
+    def _predict_batch(self, body: bytes, request_id: str | None, reasons: int) -> Reply:
         model, commits = self._models.current, self._log.commits
         if model is None or commits is None:
             return self.unready()
@@ -141,6 +153,8 @@ class Predictor:
             message = f'should be {{"transactions": [{{...}}, ...]}}: {reason}'
             return refusal(422, [FieldError("json_invalid", ("body",), message)])
         limit = self._settings.max_batch_rows
+        if reasons:
+            limit = min(limit, MOST_ROWS)
         if not 1 <= len(rows) <= limit:
             message = f"should have 1 to {limit} transactions, not {len(rows)}"
             return refusal(
@@ -148,7 +162,7 @@ class Predictor:
             )
         good, errors = _decode_rows(model, rows)
         try:
-            answers, conflicts = self._score(model, commits, good, request_id)
+            answers, conflicts = self._score(model, commits, good, request_id, reasons)
         except PredictionLogError:
             return self._unlogged()
         errors = sorted([*errors, *conflicts], key=lambda e: e.row)
@@ -160,6 +174,7 @@ class Predictor:
         commits: GroupCommit,
         good: Sequence[tuple[int, Transaction]],
         request_id: str | None,
+        reasons: int,
     ) -> tuple[list[Answer], list[RowError]]:
         answers: list[Answer] = []
         conflicts: list[RowError] = []
@@ -172,7 +187,7 @@ class Predictor:
                 _record(model, transaction, probability, arrived, request_id)
                 for (_, transaction), probability in zip(part, probabilities, strict=True)
             ]
-            for (row, _), record, stored in zip(part, records, commits.write(records), strict=True):
+            for (row, transaction), record, stored in zip(part, records, commits.write(records), strict=True):
                 if stored is None:
                     conflicts.append(
                         RowError(row, record.transaction_id, [conflict("body", "transactions", row)])
@@ -180,7 +195,11 @@ class Predictor:
                     continue
                 if stored.timestamp == record.timestamp:
                     self._count(record)
-                answers.append(answer(stored))
+                if reasons:
+                    by = model if stored.model_version == model.name else None
+                    answers.append(explained(by, transaction.values, stored, reasons))
+                else:
+                    answers.append(answer(stored))
         return answers, conflicts
 
     def unready(self) -> Reply:
@@ -189,8 +208,9 @@ class Predictor:
         return refusal(503, " ".join(p for p in problems if p), retry_after=RETRY_SECONDS)
 
     def close(self) -> None:
-        """Finish the batch that is being answered."""
+        """Finish the batch and the explanations that are under way."""
         self._executor.shutdown()
+        self._explaining.close()
 
     def _unlogged(self) -> Reply:
         LOG_FAILURES.inc()
