@@ -62,6 +62,21 @@ predictions = sa.Table(
     sa.Index("predictions_timestamp", "timestamp"),
 )
 
+# Only added to: a correction is another row, and of a transaction's rows the latest counts.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column(
+        "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), primary_key=True
+    ),
+    sa.Column("transaction_id", sa.String(MAX_ID_LENGTH), nullable=False),
+    sa.Column("label", sa.SmallInteger(), nullable=False, comment="1 for fraud"),
+    sa.Column("labelled_at", UtcDateTime(), nullable=False, comment="when it was known"),
+    sa.Column("received_at", UtcDateTime(), nullable=False),
+    sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
+    sa.Index("labels_latest", "transaction_id", "labelled_at", "sequence"),
+)
+
 
 class PredictionRecord(NamedTuple):
     """A row of `predictions`, its fields in the order of the columns.

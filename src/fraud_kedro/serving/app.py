@@ -19,6 +19,7 @@ from fraud_kedro.serving.answers import Reply
 from fraud_kedro.serving.documents import (
     BatchPredictions,
     ExplainedPrediction,
+    FeedbackTaken,
     Health,
     ModelDescription,
     Prediction,
@@ -37,7 +38,7 @@ from fraud_kedro.serving.hot_path import (
 )
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.openapi import BATCH, EXPLAIN, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.openapi import BATCH, EXPLAIN, FEEDBACK, TRANSACTION, json_body, request_schemas
 from fraud_kedro.serving.requests import TRANSACTION_ID
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.status import describe_model, health
@@ -79,6 +80,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         redoc_url=None,
     )
     _add_predictions(app, runtime)
+    _add_feedback(app, runtime)
     _add_probes(app, runtime)
     _add_model(app, runtime)
     _add_pages(app, runtime)
@@ -131,6 +133,22 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
             media_type="text/csv",
             headers={"Content-Disposition": 'attachment; filename="transactions.csv"'},
         )
+
+
+def _add_feedback(app: FastAPI, runtime: Runtime) -> None:
+    @app.post(
+        "/feedback",
+        response_model=FeedbackTaken,
+        responses=_REFUSALS,
+        openapi_extra=json_body(FEEDBACK),
+        tags=["feedback"],
+    )
+    async def feedback(request: Request) -> Response:
+        """Take late labels: all, or none if one of them is wrong. Sent again, they change nothing."""
+        body, request_id = await _json(request, runtime.settings.max_batch_bytes)
+        if isinstance(body, Reply):
+            return _response(body)
+        return _response(await runtime.feedback.take(body, request_id))
 
 
 def _add_probes(app: FastAPI, runtime: Runtime) -> None:

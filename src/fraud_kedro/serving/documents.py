@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud_kedro.champion.bundle import DataSource, Metric, Thresholds
+from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 
 
 class _Document(BaseModel):
@@ -81,6 +82,40 @@ class BatchPredictions(_Document):
         description="In the order of the request, without rows that failed."
     )
     errors: list[RowProblems]
+
+
+class LabelGiven(_Document):
+    """What became of a transaction."""
+
+    transaction_id: str = Field(min_length=1, max_length=MAX_ID_LENGTH)
+    label: Literal[0, 1] = Field(description="1 for fraud, 0 for legitimate.")
+    labelled_at: datetime | None = Field(
+        default=None, description="When that was known; UTC, unless it has an offset. Now by default."
+    )
+
+
+class Feedback(_Document):
+    """Late labels, each transaction once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"labels": [{"transaction_id": "an-id", "label": 1}]},
+        }
+    )
+
+    labels: list[LabelGiven] = Field(min_length=1)
+
+
+class FeedbackTaken(_Document):
+    """What was made of labels."""
+
+    received: int
+    stored: int
+    unchanged: int = Field(description="Labels that the log held already.")
+    corrections: int = Field(description="Stored ones whose transaction had another label before.")
+    unknown: list[str] = Field(
+        description="Transactions without a prediction so far. Their labels are kept: they may come first."
+    )
 
 
 class LogHealth(_Document):

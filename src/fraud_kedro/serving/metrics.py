@@ -57,6 +57,9 @@ LOG_WAITING = Gauge(
     registry=_REGISTRY,
     multiprocess_mode="livesum",
 )
+LABELS = Counter(
+    "fraud_labels", "Late labels taken: stored, or held already.", ["outcome"], registry=_REGISTRY
+)
 MODEL_LOADS = Counter(
     "fraud_model_loads", "Models loaded, and attempts that failed.", ["outcome"], registry=_REGISTRY
 )

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
+from fraud_kedro.serving.documents import Feedback
 from fraud_kedro.serving.explaining import DEFAULT_REASONS, MOST_REASONS, MOST_ROWS
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.requests import TRANSACTION_ID
 
 TRANSACTION = "Transaction"
 BATCH = "TransactionBatch"
+FEEDBACK = "Feedback"
 
 EXPLAIN = (
     {
@@ -41,7 +43,7 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schemas `Transaction` and `TransactionBatch`.
+        The schemas `Transaction`, `TransactionBatch`, and of labels.
     """
     transaction: dict[str, Any] = {
         "title": TRANSACTION,
@@ -77,7 +79,9 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
         "required": ["transactions"],
         "additionalProperties": False,
     }
-    return {TRANSACTION: transaction, BATCH: batch}
+    reference = "#/components/schemas/{model}"
+    feedback = Feedback.model_json_schema(ref_template=reference)
+    return {TRANSACTION: transaction, BATCH: batch, **feedback.pop("$defs"), FEEDBACK: feedback}
 
 
 def example_transaction(model: ServedModel) -> dict[str, float | str]:

@@ -8,6 +8,7 @@ import logging
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from fraud_kedro.serving.feedback import FeedbackTaker
 from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.logs import write_json
@@ -35,6 +36,7 @@ class Runtime:
         self.log = LogGate(settings)
         self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
+        self.feedback = FeedbackTaker(settings, self.log)
         self.started = datetime.now(UTC)
         self._polling: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
@@ -94,6 +96,7 @@ class Runtime:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
         await asyncio.to_thread(self.predictor.close)
+        await asyncio.to_thread(self.feedback.close)
         await self.log.close()
 
     async def _poll(self) -> None:
