@@ -60,6 +60,14 @@ predictions = sa.Table(
     sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
     sa.Column("features", _JSON, nullable=False),
     sa.Index("predictions_timestamp", "timestamp"),
+    # One answer a transaction, whichever model gives it.
+    sa.Index(
+        "predictions_answered",
+        "transaction_id",
+        unique=True,
+        sqlite_where=sa.text("role <> 'shadow'"),
+        postgresql_where=sa.text("role <> 'shadow'"),
+    ),
 )
 
 # Only added to: a correction is another row, and of a transaction's rows the latest counts.
@@ -75,6 +83,14 @@ labels = sa.Table(
     sa.Column("received_at", UtcDateTime(), nullable=False),
     sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
     sa.Index("labels_latest", "transaction_id", "labelled_at", "sequence"),
+)
+
+# Raised when workers should look which models are to serve.
+generations = sa.Table(
+    "generations",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("generation", sa.BigInteger(), nullable=False),
 )
 
 

@@ -181,12 +181,12 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/model", response_model=ModelDescription, responses={503: _REFUSALS[503]}, tags=["model"])
     async def model() -> ModelDescription:
         """Describe the model that serves, with its metrics."""
-        return describe_model(_model(runtime))
+        return describe_model(_model(runtime), runtime)
 
     @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
     async def reload() -> ReloadResult:
-        """Look for the champion now; other workers follow at their next poll."""
-        changed = await runtime.refresh()
+        """Look for champion, challenger and shadow now; other workers follow within a second or two."""
+        changed = await runtime.reload()
         current = runtime.models.current
         return ReloadResult(
             changed=changed,

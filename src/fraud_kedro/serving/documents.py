@@ -126,6 +126,23 @@ class LogHealth(_Document):
     problem: str | None
 
 
+class RoleServed(_Document):
+    """What serves in a role beside the champion's."""
+
+    model_version: str | None = Field(description="null where no version serves.")
+    version: int | None
+    loaded: datetime | None
+    share: float = Field(description="Of the transactions that it answers; the shadow answers none.")
+    problem: str | None = Field(description="Why the version that was named does not serve.")
+
+
+class RolesServed(_Document):
+    """What serves beside the champion."""
+
+    challenger: RoleServed
+    shadow: RoleServed
+
+
 class Health(_Document):
     """The state of the process that answers."""
 
@@ -138,6 +155,7 @@ class Health(_Document):
     model_source: Literal["registry", "local bundle"] | None
     model_loaded: datetime | None
     model_problem: str | None = Field(description="Why the newest champion is not what serves.")
+    roles: RolesServed
     prediction_log: LogHealth
     uptime_seconds: float
 
@@ -161,6 +179,7 @@ class ModelDescription(_Document):
     metrics: dict[str, Metric]
     parameters: dict[str, Any]
     versions: dict[str, str]
+    roles: RolesServed
 
 
 class ReloadResult(_Document):
