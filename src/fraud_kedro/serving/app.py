@@ -7,9 +7,9 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
@@ -21,6 +21,7 @@ from fraud_kedro.serving.documents import (
     ExplainedPrediction,
     FeedbackTaken,
     Health,
+    ModelComparison,
     ModelDescription,
     Prediction,
     Problems,
@@ -182,6 +183,13 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
     async def model() -> ModelDescription:
         """Describe the model that serves, with its metrics."""
         return describe_model(_model(runtime), runtime)
+
+    @app.get(
+        "/model/comparison", response_model=ModelComparison, responses={503: _REFUSALS[503]}, tags=["model"]
+    )
+    async def comparison(days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
+        """Compare versions by the prediction log and the labels that have come; kept for some seconds."""
+        return _response(await runtime.comparison.compare(days))
 
     @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
     async def reload() -> ReloadResult:

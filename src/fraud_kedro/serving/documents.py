@@ -182,6 +182,62 @@ class ModelDescription(_Document):
     roles: RolesServed
 
 
+class Figure(_Document):
+    """A figure with its 95 % bootstrap interval, null where too few draws define it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Figures(_Document):
+    """What labels say of a version; of two, the shadow's figure minus the champion's."""
+
+    recall: Figure
+    precision: Figure
+    average_precision: Figure
+
+
+class VersionFigures(_Document):
+    """What one version did in one role."""
+
+    model_version: str
+    role: Literal["champion", "challenger", "shadow"]
+    predictions: int
+    decisions: dict[str, int]
+    mean_score: float
+    flagged_share: float
+    labelled: int
+    frauds: int
+    figures: Figures | None
+    figures_problem: str | None = Field(description="How many labels are needed, and how many have come.")
+
+
+class PairFigures(_Document):
+    """Shadow and champion on the transactions that both scored."""
+
+    shadow: str
+    champion: str
+    transactions: int
+    mean_score_difference: float
+    same_decision_share: float
+    labelled: int
+    frauds: int
+    differences: Figures | None
+    differences_problem: str | None
+
+
+class ModelComparison(_Document):
+    """Versions side by side, from the prediction log and the labels that have come."""
+
+    since: datetime
+    until: datetime
+    rows: int = Field(description="Predictions and shadow scores looked at, the newest.")
+    is_all: bool = Field(description="false where older ones within the days were left out.")
+    versions: list[VersionFigures]
+    pairs: list[PairFigures]
+
+
 class ReloadResult(_Document):
     """What a reload did."""
 

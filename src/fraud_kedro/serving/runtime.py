@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import raise_generation, read_generation
+from fraud_kedro.serving.comparison import VersionComparison
 from fraud_kedro.serving.feedback import FeedbackTaker
 from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
@@ -40,6 +41,7 @@ class Runtime:
         self.log = LogGate(settings)
         self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
+        self.comparison = VersionComparison(settings)
         self.feedback = FeedbackTaker(settings, self.log)
         self.started = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
