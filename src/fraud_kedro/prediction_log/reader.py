@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import connect, mending
 from fraud_kedro.prediction_log.migrate import current_revision, head_revision
-from fraud_kedro.prediction_log.tables import Role, predictions
+from fraud_kedro.prediction_log.tables import Role, labels, predictions
 
 _ROWS_AT_ONCE = 5000
 
@@ -65,6 +65,59 @@ class PredictionReader:
         with mending(self._engine.url), self._engine.connect() as connection:
             streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)
             for row in streaming.execute(statement):
+                yield dict(row._mapping)
+
+    def labelled(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: Role | None = None,
+        columns: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Iterator[Mapping[str, Any]]:
+        """Read predictions with the latest label of their transaction, newest first, streamed.
+
+        Parameters
+        ----------
+        since, until : datetime, optional
+            Aware moments of arrival.
+        role : {"champion", "challenger", "shadow"}, optional
+        columns : sequence of str
+            Of `predictions`; all of them if it is empty.
+        limit : int, optional
+            Read so many at most.
+
+        Yields
+        ------
+        mapping
+            A column name to its value, and ``label`` and ``labelled_at``: None where
+            no label has come.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        earlier = labels.alias()
+        latest = (
+            sa.select(earlier.c.sequence)
+            .where(earlier.c.transaction_id == predictions.c.transaction_id)
+            .order_by(earlier.c.labelled_at.desc(), earlier.c.sequence.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        chosen = [predictions.c[name] for name in columns] or [*predictions.c]
+        statement = sa.select(*chosen, labels.c.label, labels.c.labelled_at).select_from(
+            predictions.outerjoin(labels, labels.c.sequence == latest)
+        )
+        statement = (
+            _windowed(statement, since, until, role)
+            .order_by(predictions.c.timestamp.desc(), predictions.c.transaction_id, predictions.c.role)
+            .limit(limit)
+        )
+        with mending(self._engine.url), self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement):
                 yield dict(row._mapping)
 
     def close(self) -> None:

@@ -60,6 +60,37 @@ predictions = sa.Table(
     sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
     sa.Column("features", _JSON, nullable=False),
     sa.Index("predictions_timestamp", "timestamp"),
+    # One answer a transaction, whichever model gives it.
+    sa.Index(
+        "predictions_answered",
+        "transaction_id",
+        unique=True,
+        sqlite_where=sa.text("role <> 'shadow'"),
+        postgresql_where=sa.text("role <> 'shadow'"),
+    ),
+)
+
+# Only added to: a correction is another row, and of a transaction's rows the latest counts.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column(
+        "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), primary_key=True
+    ),
+    sa.Column("transaction_id", sa.String(MAX_ID_LENGTH), nullable=False),
+    sa.Column("label", sa.SmallInteger(), nullable=False, comment="1 for fraud"),
+    sa.Column("labelled_at", UtcDateTime(), nullable=False, comment="when it was known"),
+    sa.Column("received_at", UtcDateTime(), nullable=False),
+    sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
+    sa.Index("labels_latest", "transaction_id", "labelled_at", "sequence"),
+)
+
+# Raised when workers should look which models are to serve.
+generations = sa.Table(
+    "generations",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("generation", sa.BigInteger(), nullable=False),
 )
 
 

@@ -24,10 +24,12 @@ from fraud_kedro.prediction_log.tables import PredictionRecord, predictions, rec
 
 logger = logging.getLogger(__name__)
 
-Stored = dict[tuple[str, str], PredictionRecord]
+Stored = dict[tuple[str, bool], PredictionRecord]
 
 # Keys per look-up: two parameters each, of the 65,535 a statement may have.
 _LOOK_UP = 1000
+
+_SHADOW: sa.ColumnClause[str] = sa.literal_column("'shadow'")
 
 _BUSY = "The prediction log is busy."
 
@@ -86,7 +88,7 @@ class PredictionWriter(ABC):
             self.lock.release()
         if stored is None:
             return [*records]
-        return [_settled(record, stored[record[:2]]) for record in records]
+        return [_settled(record, stored[_key(record)]) for record in records]
 
     @abstractmethod
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
@@ -132,7 +134,8 @@ class _SqliteWriter(PredictionWriter):
         )
         one = sa.select(*record_columns()).where(
             predictions.c.transaction_id == sa.bindparam("transaction_id"),
-            predictions.c.role == sa.bindparam("role"),
+            # Literal: the statement is given two parameters.
+            (predictions.c.role == _SHADOW) == (sa.bindparam("role") == _SHADOW),
         )
         self._select = str(one.compile(dialect=engine.dialect))
         with mending(engine.url):
@@ -197,7 +200,7 @@ class _SqliteWriter(PredictionWriter):
         found: Stored = {}
         for record in records:
             row = self._connection.execute(self._select, record[:2]).fetchone()
-            found[record[:2]] = PredictionRecord(
+            found[_key(record)] = PredictionRecord(
                 row[0], row[1], _moment(row[2]), row[3] and _moment(row[3]), *row[4:]
             )
         return found
@@ -239,15 +242,21 @@ class _PostgresWriter(PredictionWriter):
 
     def _stored(self, connection: Connection, records: Sequence[PredictionRecord]) -> Stored:
         found: Stored = {}
-        keys = sorted({record[:2] for record in records})
+        keys = sorted({_key(record) for record in records})
         for start in range(0, len(keys), _LOOK_UP):
-            key = sa.tuple_(predictions.c.transaction_id, predictions.c.role)
+            key = sa.tuple_(predictions.c.transaction_id, predictions.c.role == _SHADOW)
             for row in connection.execute(self._select.where(key.in_(keys[start : start + _LOOK_UP]))):
-                found[row.transaction_id, row.role] = PredictionRecord._make(row)
+                stored = PredictionRecord._make(row)
+                found[_key(stored)] = stored
         return found
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _key(record: PredictionRecord) -> tuple[str, bool]:
+    """What there is one row of: a transaction's answer, and its shadow's score."""
+    return record[0], record[1] == "shadow"
 
 
 def _settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:

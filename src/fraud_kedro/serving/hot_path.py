@@ -107,7 +107,7 @@ class HotPath:
             except ClientGoneError:
                 refused = GONE
         try:
-            reply = refused or await self._predict(body, request_id)
+            reply = refused or await self._predict(body, request_id, scope["query_string"])
         except Exception:
             # Left to BentoML, the client would wait for its timeout.
             logger.exception("A transaction could not be answered.")

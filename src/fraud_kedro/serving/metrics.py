@@ -57,6 +57,20 @@ LOG_WAITING = Gauge(
     registry=_REGISTRY,
     multiprocess_mode="livesum",
 )
+LABELS = Counter(
+    "fraud_labels", "Late labels taken: stored, or held already.", ["outcome"], registry=_REGISTRY
+)
+CHALLENGER_FAILURES = Counter(
+    "fraud_challenger_failures",
+    "Transactions of the challenger's share that the champion answered because the challenger failed.",
+    registry=_REGISTRY,
+)
+SHADOW = Counter(
+    "fraud_shadow",
+    "Transactions offered to the shadow: logged, shed for want of time, or failed.",
+    ["outcome"],
+    registry=_REGISTRY,
+)
 MODEL_LOADS = Counter(
     "fraud_model_loads", "Models loaded, and attempts that failed.", ["outcome"], registry=_REGISTRY
 )

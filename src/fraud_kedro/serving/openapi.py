@@ -7,11 +7,29 @@ from typing import Any
 import numpy as np
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
+from fraud_kedro.serving.documents import Feedback
+from fraud_kedro.serving.explaining import DEFAULT_REASONS, MOST_REASONS, MOST_ROWS
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.requests import TRANSACTION_ID
 
 TRANSACTION = "Transaction"
 BATCH = "TransactionBatch"
+FEEDBACK = "Feedback"
+
+EXPLAIN = (
+    {
+        "name": "explain",
+        "in": "query",
+        "description": f"Whether the answer has reasons; of a batch with at most {MOST_ROWS} transactions.",
+        "schema": {"type": "boolean", "default": False},
+    },
+    {
+        "name": "reasons",
+        "in": "query",
+        "description": "How many, with explain=true.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_REASONS, "default": DEFAULT_REASONS},
+    },
+)
 
 
 def request_schemas(model: ServedModel | None) -> dict[str, Any]:
@@ -25,7 +43,7 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schemas `Transaction` and `TransactionBatch`.
+        The schemas `Transaction`, `TransactionBatch`, and of labels.
     """
     transaction: dict[str, Any] = {
         "title": TRANSACTION,
@@ -61,7 +79,9 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
         "required": ["transactions"],
         "additionalProperties": False,
     }
-    return {TRANSACTION: transaction, BATCH: batch}
+    reference = "#/components/schemas/{model}"
+    feedback = Feedback.model_json_schema(ref_template=reference)
+    return {TRANSACTION: transaction, BATCH: batch, **feedback.pop("$defs"), FEEDBACK: feedback}
 
 
 def example_transaction(model: ServedModel) -> dict[str, float | str]:
@@ -88,11 +108,12 @@ def _property(model: ServedModel, name: str) -> dict[str, Any]:
     return {"type": "number"}
 
 
-def json_body(schema: str) -> dict[str, Any]:
-    """Describe a JSON body for a route that reads it by itself."""
+def json_body(schema: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    """Describe a JSON body, and parameters, for a route that reads them by itself."""
     return {
+        "parameters": [*parameters],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-        }
+        },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from prometheus_client import Counter
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
+from fraud_kedro.prediction_log.tables import Role
 from fraud_kedro.serving.answers import (
     Answer,
     BatchAnswer,
@@ -24,16 +26,22 @@ from fraud_kedro.serving.answers import (
     encode,
     refusal,
 )
+from fraud_kedro.serving.explaining import MOST_ROWS, Explaining, explained, wanted_reasons
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
+    CHALLENGER_FAILURES,
     LOG_FAILURES,
     PREDICTIONS,
     PROBABILITY,
     REQUEST_SECONDS,
 )
-from fraud_kedro.serving.model_store import ModelStore, ServedModel
+from fraud_kedro.serving.model_store import ModelStore, Roles, ServedModel
 from fraud_kedro.serving.requests import FieldError, InvalidRequestError, Transaction
+from fraud_kedro.serving.routing import is_challenged
 from fraud_kedro.serving.settings import ServingSettings
+from fraud_kedro.serving.shadow import Shadow, Shadowed
+
+logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
 
@@ -60,11 +68,15 @@ class Predictor:
         self._models = models
         self._log = log
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
+        self._explaining = Explaining()
+        self._share = settings.challenger_share
+        self._complained: set[str] = set()
+        self.shadow = Shadow(log, settings.shadow_waiting_limit)
         self._decode_batch = msgspec.json.Decoder(_BatchBody).decode
         self._seconds = REQUEST_SECONDS.labels("/predict", "200")
         self._decisions: dict[tuple[str, str], Counter] = {}
 
-    async def predict(self, body: bytes, request_id: str | None = None) -> Reply:
+    async def predict(self, body: bytes, request_id: str | None = None, query: bytes = b"") -> Reply:
         """Answer one transaction; the answer is returned once its log row is committed.
 
         Parameters
@@ -73,6 +85,8 @@ class Predictor:
             A flat JSON object of the features.
         request_id : str, optional
             Kept with the log row.
+        query : bytes
+            The query string: ``explain=true&reasons=5``.
 
         Returns
         -------
@@ -80,24 +94,32 @@ class Predictor:
             200 with the answer, 409, 422 or 503 with the reason.
         """
         start = perf_counter()
-        reply = await self._predict(body, request_id)
+        try:
+            reply = await self._predict(body, request_id, wanted_reasons(query) if query else 0)
+        except InvalidRequestError as error:
+            reply = refusal(422, error.errors)
         seconds = (
             self._seconds if reply.status == 200 else REQUEST_SECONDS.labels("/predict", str(reply.status))
         )
         seconds.observe(perf_counter() - start)
         return reply
 
-    async def _predict(self, body: bytes, request_id: str | None) -> Reply:
-        model, commits = self._models.current, self._log.commits
+    async def _predict(self, body: bytes, request_id: str | None, reasons: int) -> Reply:
+        roles, commits = self._models.roles, self._log.commits
+        model = roles.champion
         if model is None or commits is None:
             return self.unready()
-        try:
-            transaction = model.requests.decode(body)
-        except InvalidRequestError as error:
-            return refusal(422, error.errors)
-        scorer = model.scorer
-        probability = float(scorer.probabilities(scorer.row(transaction.values))[0])
-        record = _record(model, transaction, probability, datetime.now(UTC), request_id)
+        transaction = model.requests.decode(body)
+        arrived = datetime.now(UTC)
+        record = None
+        if roles.challenger is not None:
+            transaction = _with_id(transaction)
+            if self._is_challenged(transaction):
+                record = self._challenged(roles.challenger, transaction, arrived, request_id)
+        if record is None:
+            scorer = model.scorer
+            probability = float(scorer.probabilities(scorer.row(transaction.values))[0])
+            record = _record(model, transaction, probability, arrived, request_id)
         try:
             stored = await commits.add(record)
         except PredictionLogError:
@@ -106,9 +128,14 @@ class Predictor:
             return refusal(409, [conflict("body")])
         if stored.timestamp == record.timestamp:
             self._count(record)
+            if roles.shadow is not None:
+                self.shadow.offer(roles.shadow, [Shadowed(transaction.values, record)])
+        if reasons:
+            by = roles.named(stored.model_version)
+            return Reply(200, encode(await self._explaining.explain(by, transaction.values, stored, reasons)))
         return Reply(200, encode(answer(stored)))
 
-    async def predict_batch(self, body: bytes, request_id: str | None = None) -> Reply:
+    async def predict_batch(self, body: bytes, request_id: str | None = None, query: bytes = b"") -> Reply:
         """Answer many transactions; those that cannot be scored do not hold up the others.
 
         Parameters
@@ -117,6 +144,8 @@ class Predictor:
             ``{"transactions": [...]}``.
         request_id : str, optional
             Kept with the log rows.
+        query : bytes
+            The query string, as for one transaction.
 
         Returns
         -------
@@ -124,14 +153,18 @@ class Predictor:
             200 if a transaction has been scored, else 422; 503 with the reason.
         """
         start = perf_counter()
-        reply = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._predict_batch, body, request_id
-        )
+        try:
+            reply = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._predict_batch, body, request_id, wanted_reasons(query)
+            )
+        except InvalidRequestError as error:
+            reply = refusal(422, error.errors)
         REQUEST_SECONDS.labels("/predict/batch", str(reply.status)).observe(perf_counter() - start)
         return reply
 
-    def _predict_batch(self, body: bytes, request_id: str | None) -> Reply:
-        model, commits = self._models.current, self._log.commits
+    def _predict_batch(self, body: bytes, request_id: str | None, reasons: int) -> Reply:
+        roles, commits = self._models.roles, self._log.commits
+        model = roles.champion
         if model is None or commits is None:
             return self.unready()
         try:
@@ -141,6 +174,8 @@ class Predictor:
             message = f'should be {{"transactions": [{{...}}, ...]}}: {reason}'
             return refusal(422, [FieldError("json_invalid", ("body",), message)])
         limit = self._settings.max_batch_rows
+        if reasons:
+            limit = min(limit, MOST_ROWS)
         if not 1 <= len(rows) <= limit:
             message = f"should have 1 to {limit} transactions, not {len(rows)}"
             return refusal(
@@ -148,7 +183,7 @@ class Predictor:
             )
         good, errors = _decode_rows(model, rows)
         try:
-            answers, conflicts = self._score(model, commits, good, request_id)
+            answers, conflicts = self._score(roles, model, commits, good, request_id, reasons)
         except PredictionLogError:
             return self._unlogged()
         errors = sorted([*errors, *conflicts], key=lambda e: e.row)
@@ -156,23 +191,21 @@ class Predictor:
 
     def _score(
         self,
-        model: ServedModel,
+        roles: Roles,
+        champion: ServedModel,
         commits: GroupCommit,
         good: Sequence[tuple[int, Transaction]],
         request_id: str | None,
+        reasons: int,
     ) -> tuple[list[Answer], list[RowError]]:
         answers: list[Answer] = []
         conflicts: list[RowError] = []
-        scorer = model.scorer
         for first in range(0, len(good), _ROWS_PER_COMMIT):
             part = good[first : first + _ROWS_PER_COMMIT]
             arrived = datetime.now(UTC)
-            probabilities = scorer.probabilities(scorer.matrix([t.values for _, t in part])).tolist()
-            records = [
-                _record(model, transaction, probability, arrived, request_id)
-                for (_, transaction), probability in zip(part, probabilities, strict=True)
-            ]
-            for (row, _), record, stored in zip(part, records, commits.write(records), strict=True):
+            records = self._records(roles, champion, [t for _, t in part], arrived, request_id)
+            shadowed = []
+            for (row, transaction), record, stored in zip(part, records, commits.write(records), strict=True):
                 if stored is None:
                     conflicts.append(
                         RowError(row, record.transaction_id, [conflict("body", "transactions", row)])
@@ -180,8 +213,62 @@ class Predictor:
                     continue
                 if stored.timestamp == record.timestamp:
                     self._count(record)
-                answers.append(answer(stored))
+                    if roles.shadow is not None:
+                        shadowed.append(Shadowed(transaction.values, record))
+                if reasons:
+                    by = roles.named(stored.model_version)
+                    answers.append(explained(by, transaction.values, stored, reasons))
+                else:
+                    answers.append(answer(stored))
+            if roles.shadow is not None and shadowed:
+                self.shadow.offer(roles.shadow, shadowed)
         return answers, conflicts
+
+    def _records(
+        self,
+        roles: Roles,
+        champion: ServedModel,
+        transactions: list[Transaction],
+        arrived: datetime,
+        request_id: str | None,
+    ) -> list[PredictionRecord]:
+        found: dict[int, PredictionRecord] = {}
+        if roles.challenger is not None:
+            transactions = [_with_id(transaction) for transaction in transactions]
+            chosen = [i for i, t in enumerate(transactions) if self._is_challenged(t)]
+            try:
+                share = _scored(
+                    roles.challenger, [transactions[i] for i in chosen], arrived, request_id, "challenger"
+                )
+            except Exception:  # noqa: BLE001 (whatever the challenger does, the champion answers)
+                self._challenger_failed(roles.challenger, len(chosen))
+            else:
+                found = dict(zip(chosen, share, strict=True))
+        rest = [i for i in range(len(transactions)) if i not in found]
+        found.update(
+            zip(rest, _scored(champion, [transactions[i] for i in rest], arrived, request_id), strict=True)
+        )
+        return [found[i] for i in range(len(transactions))]
+
+    def _is_challenged(self, transaction: Transaction) -> bool:
+        return is_challenged(transaction.transaction_id or "", self._share)
+
+    def _challenged(
+        self, challenger: ServedModel, transaction: Transaction, arrived: datetime, request_id: str | None
+    ) -> PredictionRecord | None:
+        """Score by the challenger; None if it fails."""
+        try:
+            [record] = _scored(challenger, [transaction], arrived, request_id, "challenger")
+        except Exception:  # noqa: BLE001 (whatever the challenger does, the champion answers)
+            self._challenger_failed(challenger, 1)
+            return None
+        return record
+
+    def _challenger_failed(self, challenger: ServedModel, transactions: int) -> None:
+        CHALLENGER_FAILURES.inc(transactions)
+        if challenger.name not in self._complained:
+            self._complained.add(challenger.name)
+            logger.exception("The challenger %s fails, and the champion answers for it.", challenger.name)
 
     def unready(self) -> Reply:
         """Say what is missing, or what is wrong with the log."""
@@ -189,8 +276,10 @@ class Predictor:
         return refusal(503, " ".join(p for p in problems if p), retry_after=RETRY_SECONDS)
 
     def close(self) -> None:
-        """Finish the batch that is being answered."""
+        """Finish the batch and the explanations that are under way."""
         self._executor.shutdown()
+        self._explaining.close()
+        self.shadow.close()
 
     def _unlogged(self) -> Reply:
         LOG_FAILURES.inc()
@@ -216,22 +305,41 @@ def _record(
     probability: float,
     arrived: datetime,
     request_id: str | None,
+    role: Role = "champion",
 ) -> PredictionRecord:
-    scorer = model.scorer
     return PredictionRecord(
         transaction_id=transaction.transaction_id or str(uuid_utils.uuid7()),
-        role="champion",
+        role=role,
         timestamp=arrived,
         event_time=transaction.event_time,
-        model_version=model.name,
-        probability=probability,
-        prediction=scorer.prediction(probability),
-        decision=scorer.decision(probability),
-        policy=scorer.thresholds.policy,
+        **model.judgement(probability),
         request_hash=transaction.request_hash,
         request_id=request_id,
         features=transaction.features,
     )
+
+
+def _with_id(transaction: Transaction) -> Transaction:
+    if transaction.transaction_id is not None:
+        return transaction
+    return transaction._replace(transaction_id=str(uuid_utils.uuid7()))
+
+
+def _scored(
+    model: ServedModel,
+    transactions: Sequence[Transaction],
+    arrived: datetime,
+    request_id: str | None,
+    role: Role = "champion",
+) -> list[PredictionRecord]:
+    if not transactions:
+        return []
+    scorer = model.scorer
+    probabilities = scorer.probabilities(scorer.matrix([t.values for t in transactions])).tolist()
+    return [
+        _record(model, transaction, probability, arrived, request_id, role)
+        for transaction, probability in zip(transactions, probabilities, strict=True)
+    ]
 
 
 def _decode_rows(

@@ -171,7 +171,7 @@ class RequestFormat:
             setattr(found, f"f{self._time}", numbers[self._time])
         values = tuple(numbers[: self._count])
         if given is not UNSET or suspicious:
-            if suspicious or (given is not UNSET and not _is_id(given)):
+            if suspicious or (given is not UNSET and not is_id(given)):
                 errors = self._explain(body, where)
                 if errors:
                     raise InvalidRequestError(errors)
@@ -247,7 +247,7 @@ class RequestFormat:
         if name == TRANSACTION_ID:
             if not isinstance(value, str):
                 return "string_type", f"should be a string, not {_kind(value)}"
-            if not _is_id(value):
+            if not is_id(value):
                 return "string_id", f"should be 1 to {MAX_ID_LENGTH} printable characters"
             return None
         if name not in self._known:
@@ -267,7 +267,8 @@ class RequestFormat:
         return None
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether a text can be a transaction's id."""
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 

@@ -46,9 +46,13 @@ class FraudDetection:
     """Card-fraud detection: native methods beside the HTTP API, with the same scorer and log."""
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def score(self, transaction: dict[str, Any]) -> dict[str, Any]:
-        """Score one transaction: its raw features by name, and an optional ``transaction_id``."""
-        return _result(await runtime.predictor.predict(encode(transaction)))
+    async def score(self, transaction: dict[str, Any], explain: bool = False) -> dict[str, Any]:
+        """Score one transaction: its raw features by name, and an optional ``transaction_id``.
+
+        With ``explain`` the answer has ``reasons``.
+        """
+        query = b"explain=true" if explain else b""
+        return _result(await runtime.predictor.predict(encode(transaction), query=query))
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:

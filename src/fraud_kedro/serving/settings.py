@@ -78,6 +78,13 @@ class ServingSettings(BaseSettings):
         The registry; SQLite under the root by default.
     model_poll_seconds : float
         How often the registry is asked for the champion.
+    challenger_share : float
+        Of the transactions, by their ids, that the challenger answers.
+    challenger_version, shadow_version : int, optional
+        Registry numbers in place of the versions that the aliases name.
+    shadow_waiting_limit : int
+        How many transactions may wait for the shadow's score before it goes
+        without them.
     flag_threshold, decline_threshold : float, optional
         Decide by these in place of the champion's own.
     max_body_bytes, max_batch_bytes : int
@@ -116,6 +123,10 @@ class ServingSettings(BaseSettings):
         validation_alias=AliasChoices("FRAUD_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
     )
     model_poll_seconds: float = Field(default=10.0, gt=0)
+    challenger_share: Probability = 0.0
+    challenger_version: int | None = Field(default=None, ge=1)
+    shadow_version: int | None = Field(default=None, ge=1)
+    shadow_waiting_limit: int = Field(default=10_000, ge=1)
     flag_threshold: Probability | None = None
     decline_threshold: Probability | None = None
     max_body_bytes: int = Field(default=65_536, ge=1024)

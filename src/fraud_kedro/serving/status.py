@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fraud_kedro.schema import ISO8601, SECONDS
-from fraud_kedro.serving.documents import Health, LogHealth, ModelDescription
+from fraud_kedro.serving.documents import Health, LogHealth, ModelDescription, RoleServed, RolesServed
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.runtime import Runtime
@@ -18,7 +18,11 @@ def health(runtime: Runtime) -> Health:
     status: Literal["ok", "degraded", "unready"] = "ok"
     if not runtime.ready:
         status = "unready"
-    elif log.status != "ok" or (runtime.models.problem and model and model.source == "registry"):
+    elif (
+        log.status != "ok"
+        or runtime.models.other_problems
+        or (runtime.models.problem and model and model.source == "registry")
+    ):
         status = "degraded"
     return Health(
         status=status,
@@ -28,13 +32,14 @@ def health(runtime: Runtime) -> Health:
         model_source=model.source if model else None,
         model_loaded=model.loaded if model else None,
         model_problem=runtime.models.problem,
+        roles=_roles(runtime),
         prediction_log=log,
         uptime_seconds=round((datetime.now(UTC) - runtime.started).total_seconds(), 3),
     )
 
 
-def describe_model(model: ServedModel) -> ModelDescription:
-    """Describe the model that serves."""
+def describe_model(model: ServedModel, runtime: Runtime) -> ModelDescription:
+    """Describe the champion, and what serves beside it."""
     metadata = model.scorer.metadata
     return ModelDescription(
         model_version=model.name,
@@ -53,6 +58,26 @@ def describe_model(model: ServedModel) -> ModelDescription:
         metrics=metadata.metrics,
         parameters=metadata.parameters,
         versions=metadata.versions,
+        roles=_roles(runtime),
+    )
+
+
+def _roles(runtime: Runtime) -> RolesServed:
+    roles, problems = runtime.models.roles, runtime.models.other_problems
+    share = runtime.settings.challenger_share if roles.challenger else 0.0
+    return RolesServed(
+        challenger=_role(roles.challenger, share, problems.get("challenger")),
+        shadow=_role(roles.shadow, 0.0, problems.get("shadow")),
+    )
+
+
+def _role(model: ServedModel | None, share: float, problem: str | None) -> RoleServed:
+    return RoleServed(
+        model_version=model.name if model else None,
+        version=model.version if model else None,
+        loaded=model.loaded if model else None,
+        share=share,
+        problem=problem,
     )
 
 
