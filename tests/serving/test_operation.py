@@ -39,7 +39,15 @@ def test_the_probes_answer(server):
 
 def test_health_tells_of_model_log_and_uptime(server):
     health = server.client.get("/health").json()
-    assert health["prediction_log"] == {"status": "ok", "waiting": 0, "problem": None}
+    assert health["prediction_log"] == {
+        "status": "ok",
+        "waiting": 0,
+        "problem": None,
+        "mode": "durable",
+        "on_failure": "refuse",
+        "spilled_bytes": 0,
+        "loss_window": None,
+    }
     assert health["uptime_seconds"] > 0
     assert health["trained_on"]["kind"] == "simulated"
 

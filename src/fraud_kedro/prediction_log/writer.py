@@ -15,7 +15,7 @@ from typing import cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import BUSY_SECONDS, connect, is_busy, mending
@@ -28,6 +28,11 @@ Stored = dict[tuple[str, str], PredictionRecord]
 
 # Keys per look-up: two parameters each, of the 65,535 a statement may have.
 _LOOK_UP = 1000
+
+_FIRST_RETRY_SECONDS = 0.05
+_LAST_RETRY_SECONDS = 0.5
+# Shut down by an administrator, crashed, starting up or shutting down; too many connections; a deadlock.
+_AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40P01"})
 
 _BUSY = "The prediction log is busy."
 
@@ -86,7 +91,7 @@ class PredictionWriter(ABC):
             self.lock.release()
         if stored is None:
             return [*records]
-        return [_settled(record, stored[record[:2]]) for record in records]
+        return [settled(record, stored[record[:2]]) for record in records]
 
     @abstractmethod
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
@@ -97,7 +102,7 @@ class PredictionWriter(ABC):
         """Let go of every connection."""
 
 
-def open_for_writing(url: str) -> PredictionWriter:
+def open_for_writing(url: str, *, retry_seconds: float = 2.0) -> PredictionWriter:
     """Open the log, migrated to what this release writes.
 
     Parameters
@@ -105,6 +110,8 @@ def open_for_writing(url: str) -> PredictionWriter:
     url : str
         SQLAlchemy URL of a SQLite file, made if absent, or a PostgreSQL
         database.
+    retry_seconds : float
+        How long a write tries to get a lost PostgreSQL connection back.
 
     Raises
     ------
@@ -114,7 +121,9 @@ def open_for_writing(url: str) -> PredictionWriter:
     engine = connect(url, create=True)
     try:
         migrate(engine)
-        return _SqliteWriter(engine) if engine.dialect.name == "sqlite" else _PostgresWriter(engine)
+        if engine.dialect.name == "sqlite":
+            return _SqliteWriter(engine)
+        return _PostgresWriter(engine, retry_seconds)
     except BaseException:
         engine.dispose()
         raise
@@ -211,8 +220,10 @@ class _SqliteWriter(PredictionWriter):
 class _PostgresWriter(PredictionWriter):
     local = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, retry_seconds: float) -> None:
         super().__init__(engine)
+        self._retry_seconds = retry_seconds
+        self._away = False
         self._insert = str(
             postgresql.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
         )
@@ -222,13 +233,23 @@ class _PostgresWriter(PredictionWriter):
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         # In one order everywhere: two batches with the same ids would wait for each other for ever.
         rows = sorted(records)
-        try:
-            return self._once(rows, patience)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        # The server went away and may be back; what was committed before it went is found by its id.
-        return self._once(rows, patience)
+        deadline = time.monotonic() + self._retry_seconds
+        wait = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                stored = self._once(rows, patience)
+            except DBAPIError as error:
+                # What was committed before the server went is found by its id.
+                lost = error.connection_invalidated or _is_away(error)
+                # Known to be away: one attempt, so that requests are not held up one after the other.
+                if not lost or self._away or time.monotonic() + wait > deadline:
+                    self._away = lost
+                    raise
+                time.sleep(wait)
+                wait = min(2 * wait, _LAST_RETRY_SECONDS)
+            else:
+                self._away = False
+                return stored
 
     def _once(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         with self.engine.begin() as connection:
@@ -250,8 +271,17 @@ class _PostgresWriter(PredictionWriter):
         self.engine.dispose()
 
 
-def _settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+def settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+    """What a record is answered by: what is stored under its id, None if that was another request."""
     return stored if stored.request_hash == record.request_hash else None
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether a server refused a connection, or is starting, stopping or full."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError)
+    return state[:2] == "08" or state in _AWAY_STATES
 
 
 def _text(moment: datetime) -> str:

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from prometheus_client import Gauge
+
 from fraud_kedro.champion.bundle import METADATA_FILE, Bundle, Thresholds, read_bundle
 from fraud_kedro.champion.registry import MODEL_NAME, RegisteredVersion, Registry
 from fraud_kedro.champion.scorer import Scorer
 from fraud_kedro.errors import BundleError, RegistryError
-from fraud_kedro.serving.metrics import MODEL_LOADS, MODEL_VERSION
+from fraud_kedro.serving.metrics import MODEL_INFO, MODEL_LOADS, MODEL_VERSION
 from fraud_kedro.serving.requests import RequestFormat
 from fraud_kedro.serving.settings import ServingSettings
 
@@ -103,6 +105,9 @@ class ModelStore:
             self._report(problem)
             if found is None:
                 return False
+            if self.current is not None:
+                _info(self.current).set(0)
+            _info(found).set(1)
             self.current = found
             MODEL_LOADS.labels("loaded").inc()
             MODEL_VERSION.set(found.version)
@@ -171,6 +176,10 @@ class ModelStore:
         if problem and problem != self.problem:
             logger.warning("%s", problem)
         self.problem = problem or None
+
+
+def _info(model: ServedModel) -> Gauge:
+    return MODEL_INFO.labels(model.name, model.scorer.metadata.algorithm, model.source)
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

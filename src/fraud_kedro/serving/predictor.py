@@ -14,6 +14,10 @@ from prometheus_client import Counter
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
+from fraud_kedro.prediction_log.database import LogUnavailableError
+from fraud_kedro.prediction_log.group_commit import LogFullError
+from fraud_kedro.prediction_log.spill import SpillError
+from fraud_kedro.prediction_log.writer import LogBusyError
 from fraud_kedro.serving.answers import (
     Answer,
     BatchAnswer,
@@ -26,7 +30,7 @@ from fraud_kedro.serving.answers import (
 )
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
-    LOG_FAILURES,
+    FAILURES,
     PREDICTIONS,
     PROBABILITY,
     REQUEST_SECONDS,
@@ -90,6 +94,7 @@ class Predictor:
     async def _predict(self, body: bytes, request_id: str | None) -> Reply:
         model, commits = self._models.current, self._log.commits
         if model is None or commits is None:
+            FAILURES.labels("no_model" if model is None else "log_closed").inc()
             return self.unready()
         try:
             transaction = model.requests.decode(body)
@@ -100,8 +105,8 @@ class Predictor:
         record = _record(model, transaction, probability, datetime.now(UTC), request_id)
         try:
             stored = await commits.add(record)
-        except PredictionLogError:
-            return self._unlogged()
+        except PredictionLogError as error:
+            return self._unlogged(error)
         if stored is None:
             return refusal(409, [conflict("body")])
         if stored.timestamp == record.timestamp:
@@ -133,6 +138,7 @@ class Predictor:
     def _predict_batch(self, body: bytes, request_id: str | None) -> Reply:
         model, commits = self._models.current, self._log.commits
         if model is None or commits is None:
+            FAILURES.labels("no_model" if model is None else "log_closed").inc()
             return self.unready()
         try:
             rows = self._decode_batch(body).transactions
@@ -149,8 +155,8 @@ class Predictor:
         good, errors = _decode_rows(model, rows)
         try:
             answers, conflicts = self._score(model, commits, good, request_id)
-        except PredictionLogError:
-            return self._unlogged()
+        except PredictionLogError as error:
+            return self._unlogged(error)
         errors = sorted([*errors, *conflicts], key=lambda e: e.row)
         return Reply(200 if answers else 422, encode(BatchAnswer(answers, errors)))
 
@@ -192,8 +198,8 @@ class Predictor:
         """Finish the batch that is being answered."""
         self._executor.shutdown()
 
-    def _unlogged(self) -> Reply:
-        LOG_FAILURES.inc()
+    def _unlogged(self, error: PredictionLogError) -> Reply:
+        FAILURES.labels(_cause(error)).inc()
         return refusal(
             503,
             "The prediction could not be logged, so it is not given. Send the request again later; with its "
@@ -208,6 +214,20 @@ class Predictor:
             counter = self._decisions[key] = PREDICTIONS.labels(*key)
         counter.inc()
         PROBABILITY.observe(record.probability)
+
+
+def _cause(error: PredictionLogError) -> str:
+    match error:
+        case LogFullError():
+            return "log_queue_full"
+        case SpillError():
+            return "spill"
+        case LogBusyError():
+            return "log_busy"
+        case LogUnavailableError():
+            return "log_unavailable"
+        case _:
+            return "log_refused"
 
 
 def _record(

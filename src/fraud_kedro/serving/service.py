@@ -17,6 +17,8 @@ from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import load_settings
+from fraud_kedro.serving.slow_clients import close_silent_connections
+from fraud_kedro.serving.tracing import tracing_options
 
 # BentoML shows warnings alone of everyone else.
 logging.getLogger("fraud_kedro").setLevel(logging.INFO)
@@ -35,10 +37,11 @@ api = create_app(runtime)
     name="FraudDetection",
     workers=settings.workers,
     http={"host": settings.listens_on, "port": settings.port},
-    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`.
+    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`, and
+    # tracing is on where it is asked for.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
-    tracing={"excluded_urls": ".*"},
+    tracing=tracing_options(settings.tracing_endpoint),
     # A timer of each request lives this long, answered or not.
     traffic={"timeout": settings.request_timeout_seconds},
 )
@@ -55,6 +58,9 @@ class FraudDetection:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
         return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
 
+
+# Half of the time goes to a request's arrival: its header here, its body in `hot_path`.
+close_silent_connections(settings.request_timeout_seconds / 2)
 
 # The decorator's type says it gives the class back; it gives a service.
 _service = cast("bentoml.Service[FraudDetection]", FraudDetection)
