@@ -43,12 +43,16 @@ _SECURITY = (
 _JSON_SECURITY = (*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 _PAGE_SECURITY = (*_SECURITY, (b"content-security-policy", b"frame-ancestors 'self'"))
 _MAX_DIGITS = 15
+_MAX_HEADERS = 100
 
 
 # Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
 GONE = Reply(499, b"")
 _TOO_SLOW = refusal(
     408, "The body took too long to arrive. Send it at once.", headers=((b"connection", b"close"),)
+)
+_TOO_MANY_HEADERS = refusal(
+    431, f"At most {_MAX_HEADERS} headers are read.", headers=((b"connection", b"close"),)
 )
 
 
@@ -92,6 +96,8 @@ class HotPath:
         if self._access_log:
             send = _noting(scope, request_id, send)
         path = scope["path"]
+        if refused is None and len(scope["headers"]) > _MAX_HEADERS:
+            refused = _TOO_MANY_HEADERS
         if refused is not None:
             self._count(path, refused.status)
             await send_reply(send, refused, request_id)

@@ -142,8 +142,9 @@ class Predictor:
             return self.unready()
         try:
             rows = self._decode_batch(body).transactions
-        except (msgspec.MsgspecError, RecursionError) as error:
-            reason = str(error) or type(error).__name__
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # Of the others the text may show a value.
+            reason = str(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
             message = f'should be {{"transactions": [{{...}}, ...]}}: {reason}'
             return refusal(422, [FieldError("json_invalid", ("body",), message)])
         limit = self._settings.max_batch_rows
