@@ -39,7 +39,8 @@ def fuzzed(start_servers, served_root):
     example = server.client.get("/openapi.json").json()["components"]["schemas"]["Transaction"]["example"]
     assert server.client.post("/predict", json=example).status_code == 200
     assert server._process.poll() is None
-    assert "Traceback" not in server.log.read_text()
+    # BentoML shows a trace of what its native methods refuse; a defect of ours has this line.
+    assert "could not be answered" not in server.log.read_text()
 
 
 def operations(server):

@@ -31,9 +31,15 @@ def samples(server):
 
 
 def workers(server):
-    """The processes that answer: those that listen."""
-    parent = psutil.Process(server._process.pid)
-    return [p for p in parent.children(recursive=True) if "bentoml" in " ".join(p.cmdline())]
+    """The processes that answer; one that was killed may not have been waited for yet."""
+    found = []
+    for process in psutil.Process(server._process.pid).children(recursive=True):
+        try:
+            if "bentoml" in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+    return found
 
 
 def ask_anew(server, body, times):

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import bentoml
 import msgspec
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 
@@ -26,6 +27,8 @@ logging.getLogger("fraud_kedro").setLevel(logging.INFO)
 # The command has read this setting, and keeps it, before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 usage_stats.do_not_track.cache_clear()
+
+_FLUSH_MILLISECONDS = 3000
 
 settings = load_settings()
 
@@ -57,6 +60,12 @@ class FraudDetection:
     async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
         return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def send_spans(self) -> None:
+        """Send the spans of the last seconds, which a process ended by a signal would keep."""
+        if settings.tracing_endpoint is not None:
+            BentoMLContainer.tracer_provider.get().force_flush(timeout_millis=_FLUSH_MILLISECONDS)
 
 
 # Half of the time goes to a request's arrival: its header here, its body in `hot_path`.
