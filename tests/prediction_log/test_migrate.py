@@ -22,7 +22,7 @@ def test_migrations_make_the_tables_that_the_code_goes_by(writer):
 
 def test_an_open_log_is_at_the_newest_revision(writer):
     with writer.engine.connect() as connection:
-        assert current_revision(connection) == head_revision() == "0003"
+        assert current_revision(connection) == head_revision() == "0004"
 
 
 def test_migrating_twice_changes_nothing(writer, record):

@@ -58,7 +58,7 @@ predictions = sa.Table(
     sa.Column("policy", sa.String(128), nullable=False, comment="which thresholds decided"),
     sa.Column("request_hash", sa.String(32), nullable=False),
     sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
-    sa.Column("features", _JSON, nullable=False),
+    sa.Column("features", _JSON, comment="null where retention has taken them away"),
     sa.Index("predictions_timestamp", "timestamp"),
     # One answer a transaction, whichever model gives it.
     sa.Index(
@@ -107,8 +107,9 @@ class PredictionRecord(NamedTuple):
         Calibrated probability of fraud.
     request_hash : str
         Digest of what was asked; a repeated `transaction_id` must have the same.
-    features : str
-        JSON object of the raw features.
+    features : str or None
+        JSON object of the raw features; None in a row whose features have been
+        taken away.
     """
 
     transaction_id: str
@@ -122,7 +123,7 @@ class PredictionRecord(NamedTuple):
     policy: str
     request_hash: str
     request_id: str | None
-    features: str
+    features: str | None
 
 
 def record_columns() -> list[sa.Column[Any]]:

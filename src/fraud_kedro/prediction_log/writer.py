@@ -15,7 +15,7 @@ from typing import cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import BUSY_SECONDS, connect, is_busy, mending
@@ -30,6 +30,10 @@ Stored = dict[tuple[str, bool], PredictionRecord]
 _LOOK_UP = 1000
 
 _SHADOW: sa.ColumnClause[str] = sa.literal_column("'shadow'")
+_FIRST_RETRY_SECONDS = 0.05
+_LAST_RETRY_SECONDS = 0.5
+# Shut down by an administrator, crashed, starting up or shutting down; too many connections; a deadlock.
+_AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40P01"})
 
 _BUSY = "The prediction log is busy."
 
@@ -88,7 +92,7 @@ class PredictionWriter(ABC):
             self.lock.release()
         if stored is None:
             return [*records]
-        return [_settled(record, stored[_key(record)]) for record in records]
+        return [settled(record, stored[key_of(record)]) for record in records]
 
     @abstractmethod
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
@@ -99,7 +103,7 @@ class PredictionWriter(ABC):
         """Let go of every connection."""
 
 
-def open_for_writing(url: str) -> PredictionWriter:
+def open_for_writing(url: str, *, retry_seconds: float = 2.0) -> PredictionWriter:
     """Open the log, migrated to what this release writes.
 
     Parameters
@@ -107,6 +111,8 @@ def open_for_writing(url: str) -> PredictionWriter:
     url : str
         SQLAlchemy URL of a SQLite file, made if absent, or a PostgreSQL
         database.
+    retry_seconds : float
+        How long a write tries to get a lost PostgreSQL connection back.
 
     Raises
     ------
@@ -116,7 +122,9 @@ def open_for_writing(url: str) -> PredictionWriter:
     engine = connect(url, create=True)
     try:
         migrate(engine)
-        return _SqliteWriter(engine) if engine.dialect.name == "sqlite" else _PostgresWriter(engine)
+        if engine.dialect.name == "sqlite":
+            return _SqliteWriter(engine)
+        return _PostgresWriter(engine, retry_seconds)
     except BaseException:
         engine.dispose()
         raise
@@ -200,7 +208,7 @@ class _SqliteWriter(PredictionWriter):
         found: Stored = {}
         for record in records:
             row = self._connection.execute(self._select, record[:2]).fetchone()
-            found[_key(record)] = PredictionRecord(
+            found[key_of(record)] = PredictionRecord(
                 row[0], row[1], _moment(row[2]), row[3] and _moment(row[3]), *row[4:]
             )
         return found
@@ -214,8 +222,10 @@ class _SqliteWriter(PredictionWriter):
 class _PostgresWriter(PredictionWriter):
     local = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, retry_seconds: float) -> None:
         super().__init__(engine)
+        self._retry_seconds = retry_seconds
+        self._away = False
         self._insert = str(
             postgresql.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
         )
@@ -225,13 +235,23 @@ class _PostgresWriter(PredictionWriter):
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         # In one order everywhere: two batches with the same ids would wait for each other for ever.
         rows = sorted(records)
-        try:
-            return self._once(rows, patience)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        # The server went away and may be back; what was committed before it went is found by its id.
-        return self._once(rows, patience)
+        deadline = time.monotonic() + self._retry_seconds
+        wait = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                stored = self._once(rows, patience)
+            except DBAPIError as error:
+                # What was committed before the server went is found by its id.
+                lost = error.connection_invalidated or _is_away(error)
+                # Known to be away: one attempt, so that requests are not held up one after the other.
+                if not lost or self._away or time.monotonic() + wait > deadline:
+                    self._away = lost
+                    raise
+                time.sleep(wait)
+                wait = min(2 * wait, _LAST_RETRY_SECONDS)
+            else:
+                self._away = False
+                return stored
 
     def _once(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         with self.engine.begin() as connection:
@@ -242,25 +262,34 @@ class _PostgresWriter(PredictionWriter):
 
     def _stored(self, connection: Connection, records: Sequence[PredictionRecord]) -> Stored:
         found: Stored = {}
-        keys = sorted({_key(record) for record in records})
+        keys = sorted({key_of(record) for record in records})
         for start in range(0, len(keys), _LOOK_UP):
             key = sa.tuple_(predictions.c.transaction_id, predictions.c.role == _SHADOW)
             for row in connection.execute(self._select.where(key.in_(keys[start : start + _LOOK_UP]))):
                 stored = PredictionRecord._make(row)
-                found[_key(stored)] = stored
+                found[key_of(stored)] = stored
         return found
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def _key(record: PredictionRecord) -> tuple[str, bool]:
+def key_of(record: PredictionRecord) -> tuple[str, bool]:
     """What there is one row of: a transaction's answer, and its shadow's score."""
     return record[0], record[1] == "shadow"
 
 
-def _settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+def settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+    """What a record is answered by: what is stored under its id, None if that was another request."""
     return stored if stored.request_hash == record.request_hash else None
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether a server refused a connection, or is starting, stopping or full."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError)
+    return state[:2] == "08" or state in _AWAY_STATES
 
 
 def _text(moment: datetime) -> str:

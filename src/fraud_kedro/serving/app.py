@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
+from fraud_kedro.serving.bodies import BodyTooLargeError, ClientGoneError, read_body
 from fraud_kedro.serving.documents import (
     BatchPredictions,
     ExplainedPrediction,
@@ -28,18 +29,19 @@ from fraud_kedro.serving.documents import (
     Refusal,
     ReloadResult,
 )
-from fraud_kedro.serving.hot_path import (
-    GONE,
-    REQUEST_ID_KEY,
-    BodyTooLargeError,
-    ClientGoneError,
-    inspect_headers,
-    read_body,
-    too_large,
-)
+from fraud_kedro.serving.guard import OPEN
+from fraud_kedro.serving.hot_path import GONE, REQUEST_ID_KEY, inspect_headers, too_large
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.openapi import BATCH, EXPLAIN, FEEDBACK, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.openapi import (
+    BATCH,
+    EXPLAIN,
+    FEEDBACK,
+    TRANSACTION,
+    describe_the_door,
+    json_body,
+    request_schemas,
+)
 from fraud_kedro.serving.requests import TRANSACTION_ID
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.status import describe_model, health
@@ -224,8 +226,11 @@ def _add_pages(app: FastAPI, runtime: Runtime) -> None:
 
     def openapi() -> dict[str, Any]:
         # A copy: the page FastAPI keeps has no request models, they change with the model.
-        page = dict(described or generate())
-        described.update(page)
+        if not described:
+            settings = runtime.settings
+            keys, rate = bool(settings.keys_by_role), settings.rate_limit is not None
+            described.update(describe_the_door(generate(), keys=keys, rate=rate, open_paths=OPEN))
+        page = dict(described)
         components = {**page.get("components", {})}
         components["schemas"] = {**components.get("schemas", {}), **request_schemas(runtime.models.current)}
         return {**page, "components": components}

@@ -118,12 +118,28 @@ class FeedbackTaken(_Document):
     )
 
 
+class LossWindow(_Document):
+    """What is answered and not committed, in the mode `background`."""
+
+    predictions: int = Field(description="Now.")
+    at_most: int = Field(description="FRAUD_LOG_WAITING_LIMIT; beyond it, requests are refused.")
+    seconds: float = Field(description="How long the oldest of them has waited at most.")
+
+
 class LogHealth(_Document):
     """The state of the prediction log."""
 
-    status: Literal["ok", "failing", "closed"]
+    status: Literal["ok", "spilling", "failing", "closed"]
     waiting: int = Field(description="Predictions that wait for their commit.")
     problem: str | None
+    mode: Literal["durable", "background"] = Field(
+        description="Whether an answer waits for its commit (FRAUD_LOG_MODE)."
+    )
+    on_failure: Literal["refuse", "spill"] = Field(description="FRAUD_LOG_ON_FAILURE.")
+    spilled_bytes: int = Field(description="What waits in the spill file for the database.")
+    loss_window: LossWindow | None = Field(
+        description="What this process would lose if it were killed now; null where nothing."
+    )
 
 
 class RoleServed(_Document):

@@ -84,8 +84,8 @@ class FeedbackTaker:
         self._executor.shutdown()
 
     def _take(self, body: bytes, request_id: str | None) -> Reply:
-        commits = self._log.commits
-        if commits is None:
+        engine = self._log.engine
+        if engine is None:
             return refusal(503, self._log.problem, retry_after=_RETRY_SECONDS)
         try:
             rows = self._decode_body(body).labels
@@ -101,7 +101,7 @@ class FeedbackTaker:
         errors += _contradictions(labels)
         if errors:
             return refusal(422, errors[:_SHOWN_ERRORS])
-        return self._write(commits.writer.engine, labels, now, request_id)
+        return self._write(engine, labels, now, request_id)
 
     def _write(
         self, engine: Engine, labels: Sequence[tuple[int, Label]], now: datetime, request_id: str | None

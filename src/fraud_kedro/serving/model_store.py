@@ -11,12 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from prometheus_client import Gauge
+
 from fraud_kedro.champion.bundle import METADATA_FILE, Bundle, Thresholds, read_bundle
 from fraud_kedro.champion.reasons import Explainer
 from fraud_kedro.champion.registry import MODEL_NAME, Alias, RegisteredVersion, Registry
 from fraud_kedro.champion.scorer import Scorer
 from fraud_kedro.errors import BundleError, RegistryError
-from fraud_kedro.serving.metrics import MODEL_LOADS, MODEL_VERSION
+from fraud_kedro.serving.metrics import MODEL_INFO, MODEL_LOADS, MODEL_VERSION
 from fraud_kedro.serving.requests import RequestFormat
 from fraud_kedro.serving.settings import ServingSettings
 
@@ -151,7 +153,10 @@ class ModelStore:
             return
         # All at once: a request that the new champion decodes must not reach a model of another schema.
         others = (model if model and _reads_the_same(model, found) else None for model in self.roles[1:])
+        if self.current is not None:
+            _info(self.current).set(0)
         self.roles = Roles(found, *others)
+        _info(found).set(1)
         MODEL_VERSION.set(found.version)
         _loaded(found, "champion")
 
@@ -267,6 +272,10 @@ def _reads_the_same(one: ServedModel, other: ServedModel) -> bool:
         second.time_origin,
         second.has_timestamps,
     )
+
+
+def _info(model: ServedModel) -> Gauge:
+    return MODEL_INFO.labels(model.name, model.scorer.metadata.algorithm, model.source)
 
 
 def _loaded(model: ServedModel, role: Alias) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ EXPLAIN = (
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_REASONS, "default": DEFAULT_REASONS},
     },
 )
+_TIMEOUT = "Timeout"
 
 
 def request_schemas(model: ServedModel | None) -> dict[str, Any]:
@@ -117,3 +119,60 @@ def json_body(schema: str, *parameters: dict[str, Any]) -> dict[str, Any]:
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         },
     }
+
+
+def describe_the_door(
+    page: dict[str, Any], *, keys: bool, rate: bool, open_paths: Collection[str]
+) -> dict[str, Any]:
+    """Add what layers in front of the routes answer: keys, rates and time.
+
+    Parameters
+    ----------
+    page : dict
+        An OpenAPI page; it is changed.
+    keys, rate : bool
+        Whether keys are asked for, and a rate is held.
+    open_paths : collection of str
+        Paths that need no key.
+
+    Returns
+    -------
+    dict
+        The page.
+    """
+    refusals = {
+        "504": (
+            "The time was up (FRAUD_REQUEST_TIMEOUT_SECONDS).",
+            {"$ref": f"#/components/schemas/{_TIMEOUT}"},
+        )
+    }
+    refusal = {"$ref": "#/components/schemas/Refusal"}
+    guarded = {}
+    if keys:
+        guarded["401"] = ("A key is needed, and none that is known was sent.", refusal)
+        guarded["403"] = ("The key has another role.", refusal)
+    if rate:
+        guarded["429"] = ("More requests than the rate limit allows.", refusal)
+    schemas = page.setdefault("components", {}).setdefault("schemas", {})
+    schemas[_TIMEOUT] = {
+        "title": _TIMEOUT,
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
+    if keys:
+        page["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    for path, methods in page["paths"].items():
+        for method, operation in methods.items():
+            added = dict(refusals) if path in open_paths else {**refusals, **guarded}
+            if method == "post":
+                added["408"] = ("The body took too long to arrive.", refusal)
+            if keys and path not in open_paths:
+                operation["security"] = [{"key": []}, {"header": []}]
+            for status, (description, schema) in added.items():
+                content = {"application/json": {"schema": schema}}
+                operation["responses"].setdefault(status, {"description": description, "content": content})
+    return page

@@ -15,7 +15,11 @@ from prometheus_client import Counter
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
+from fraud_kedro.prediction_log.database import LogUnavailableError
+from fraud_kedro.prediction_log.group_commit import LogFullError
+from fraud_kedro.prediction_log.spill import SpillError
 from fraud_kedro.prediction_log.tables import Role
+from fraud_kedro.prediction_log.writer import LogBusyError
 from fraud_kedro.serving.answers import (
     Answer,
     BatchAnswer,
@@ -30,7 +34,7 @@ from fraud_kedro.serving.explaining import MOST_ROWS, Explaining, explained, wan
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
     CHALLENGER_FAILURES,
-    LOG_FAILURES,
+    FAILURES,
     PREDICTIONS,
     PROBABILITY,
     REQUEST_SECONDS,
@@ -108,6 +112,7 @@ class Predictor:
         roles, commits = self._models.roles, self._log.commits
         model = roles.champion
         if model is None or commits is None:
+            FAILURES.labels("no_model" if model is None else "log_closed").inc()
             return self.unready()
         transaction = model.requests.decode(body)
         arrived = datetime.now(UTC)
@@ -122,8 +127,8 @@ class Predictor:
             record = _record(model, transaction, probability, arrived, request_id)
         try:
             stored = await commits.add(record)
-        except PredictionLogError:
-            return self._unlogged()
+        except PredictionLogError as error:
+            return self._unlogged(error)
         if stored is None:
             return refusal(409, [conflict("body")])
         if stored.timestamp == record.timestamp:
@@ -166,11 +171,13 @@ class Predictor:
         roles, commits = self._models.roles, self._log.commits
         model = roles.champion
         if model is None or commits is None:
+            FAILURES.labels("no_model" if model is None else "log_closed").inc()
             return self.unready()
         try:
             rows = self._decode_batch(body).transactions
-        except (msgspec.MsgspecError, RecursionError) as error:
-            reason = str(error) or type(error).__name__
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # Of the others the text may show a value.
+            reason = str(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
             message = f'should be {{"transactions": [{{...}}, ...]}}: {reason}'
             return refusal(422, [FieldError("json_invalid", ("body",), message)])
         limit = self._settings.max_batch_rows
@@ -184,8 +191,8 @@ class Predictor:
         good, errors = _decode_rows(model, rows)
         try:
             answers, conflicts = self._score(roles, model, commits, good, request_id, reasons)
-        except PredictionLogError:
-            return self._unlogged()
+        except PredictionLogError as error:
+            return self._unlogged(error)
         errors = sorted([*errors, *conflicts], key=lambda e: e.row)
         return Reply(200 if answers else 422, encode(BatchAnswer(answers, errors)))
 
@@ -281,8 +288,8 @@ class Predictor:
         self._explaining.close()
         self.shadow.close()
 
-    def _unlogged(self) -> Reply:
-        LOG_FAILURES.inc()
+    def _unlogged(self, error: PredictionLogError) -> Reply:
+        FAILURES.labels(_cause(error)).inc()
         return refusal(
             503,
             "The prediction could not be logged, so it is not given. Send the request again later; with its "
@@ -297,6 +304,20 @@ class Predictor:
             counter = self._decisions[key] = PREDICTIONS.labels(*key)
         counter.inc()
         PROBABILITY.observe(record.probability)
+
+
+def _cause(error: PredictionLogError) -> str:
+    match error:
+        case LogFullError():
+            return "log_queue_full"
+        case SpillError():
+            return "spill"
+        case LogBusyError():
+            return "log_busy"
+        case LogUnavailableError():
+            return "log_unavailable"
+        case _:
+            return "log_refused"
 
 
 def _record(

@@ -116,10 +116,10 @@ class Runtime:
         return changed
 
     async def _tell_the_others(self) -> None:
-        if self.log.commits is None:
+        if self.log.engine is None:
             return
         try:
-            raised = await asyncio.to_thread(raise_generation, self.log.commits.writer.engine)
+            raised = await asyncio.to_thread(raise_generation, self.log.engine)
             # Had another worker raised it meanwhile, its news would be missed.
             if self._generation is not None and raised == self._generation + 1:
                 self._generation = raised
@@ -157,10 +157,10 @@ class Runtime:
 
     async def _must_follow(self) -> bool:
         """Look whether the generation is another one than at the last look."""
-        if self.log.commits is None:
+        if self.log.engine is None:
             return False
         try:
-            found = await asyncio.to_thread(read_generation, self.log.commits.writer.engine)
+            found = await asyncio.to_thread(read_generation, self.log.engine)
         except PredictionLogError:
             # Predictions meet the same, and /health says it; the registry is polled all the same.
             return False

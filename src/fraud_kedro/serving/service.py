@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import bentoml
 import msgspec
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 
@@ -17,6 +18,8 @@ from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import load_settings
+from fraud_kedro.serving.slow_clients import close_silent_connections
+from fraud_kedro.serving.tracing import tracing_options
 
 # BentoML shows warnings alone of everyone else.
 logging.getLogger("fraud_kedro").setLevel(logging.INFO)
@@ -24,6 +27,8 @@ logging.getLogger("fraud_kedro").setLevel(logging.INFO)
 # The command has read this setting, and keeps it, before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 usage_stats.do_not_track.cache_clear()
+
+_FLUSH_MILLISECONDS = 3000
 
 settings = load_settings()
 
@@ -35,10 +40,11 @@ api = create_app(runtime)
     name="FraudDetection",
     workers=settings.workers,
     http={"host": settings.listens_on, "port": settings.port},
-    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`.
+    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`, and
+    # tracing is on where it is asked for.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
-    tracing={"excluded_urls": ".*"},
+    tracing=tracing_options(settings.tracing_endpoint),
     # A timer of each request lives this long, answered or not.
     traffic={"timeout": settings.request_timeout_seconds},
 )
@@ -59,6 +65,15 @@ class FraudDetection:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
         return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
 
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def send_spans(self) -> None:
+        """Send the spans of the last seconds, which a process ended by a signal would keep."""
+        if settings.tracing_endpoint is not None:
+            BentoMLContainer.tracer_provider.get().force_flush(timeout_millis=_FLUSH_MILLISECONDS)
+
+
+# Half of the time goes to a request's arrival: its header here, its body in `hot_path`.
+close_silent_connections(settings.request_timeout_seconds / 2)
 
 # The decorator's type says it gives the class back; it gives a service.
 _service = cast("bentoml.Service[FraudDetection]", FraudDetection)

@@ -6,15 +6,21 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fraud_kedro.schema import ISO8601, SECONDS
-from fraud_kedro.serving.documents import Health, LogHealth, ModelDescription, RoleServed, RolesServed
-from fraud_kedro.serving.log_gate import LogGate
+from fraud_kedro.serving.documents import (
+    Health,
+    LogHealth,
+    LossWindow,
+    ModelDescription,
+    RoleServed,
+    RolesServed,
+)
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.runtime import Runtime
 
 
 def health(runtime: Runtime) -> Health:
     """Describe the state of this process."""
-    model, log = runtime.models.current, _log_health(runtime.log)
+    model, log = runtime.models.current, _log_health(runtime)
     status: Literal["ok", "degraded", "unready"] = "ok"
     if not runtime.ready:
         status = "unready"
@@ -81,12 +87,29 @@ def _role(model: ServedModel | None, share: float, problem: str | None) -> RoleS
     )
 
 
-def _log_health(log: LogGate) -> LogHealth:
+def _log_health(runtime: Runtime) -> LogHealth:
+    log, settings = runtime.log, runtime.settings
+    failure = log.commits.last_failure if log.commits else None
+    status: Literal["ok", "spilling", "failing", "closed"] = "ok"
     if log.commits is None:
-        return LogHealth(status="closed", waiting=0, problem=log.problem)
-    failure = log.commits.last_failure
+        status = "closed"
+    elif log.spilled_bytes or log.problem:
+        status = "spilling"
+    elif failure:
+        status = "failing"
+    loss = None
+    if log.commits is not None and settings.log_mode == "background":
+        loss = LossWindow(
+            predictions=log.commits.waiting,
+            at_most=settings.log_waiting_limit,
+            seconds=round(log.commits.oldest_seconds, 3),
+        )
     return LogHealth(
-        status="failing" if failure else "ok",
-        waiting=log.commits.waiting,
-        problem=str(failure) if failure else None,
+        status=status,
+        waiting=log.commits.waiting if log.commits else 0,
+        problem=log.problem or (str(failure) if failure else None),
+        mode=settings.log_mode,
+        on_failure=settings.log_on_failure,
+        spilled_bytes=log.spilled_bytes,
+        loss_window=loss,
     )
