@@ -42,6 +42,8 @@ from fraud_kedro.pipelines.export.promotion_section import promotion_section
 
 EVALUATION_TAG = "evaluation_graph"
 EVALUATION_CHECKSUM_TAG = "evaluation_graph_checksum"
+PROMOTION_TAG = "promotion"
+JUDGED_AGAINST_TAG = "judged_against"
 PIPELINE = "promotion gate"
 
 
@@ -267,9 +269,20 @@ def still_against(registry: Registry, promotion: Promotion, reigning: int | None
     return promotion.model_copy(update={"outcome": "challenger", "reason": reason})
 
 
+def numbered(version: int | None) -> str:
+    """A champion in words."""
+    return "none" if version is None else f"version {version}"
+
+
 def apply_promotion(registry: Registry, promotion: Promotion) -> None:
     """Move the alias the decision names, and tag the version with it."""
-    registry.annotate(promotion.version, tags={"promotion": f"{promotion.outcome}: {promotion.reason}"})
+    registry.annotate(
+        promotion.version,
+        tags={
+            PROMOTION_TAG: f"{promotion.outcome}: {promotion.reason}",
+            JUDGED_AGAINST_TAG: numbered(promotion.reigning_version),
+        },
+    )
     if promotion.outcome == "promoted":
         waited = "challenger" in registry.version(promotion.version).aliases
         registry.set_alias("champion", promotion.version, by=PIPELINE, why=promotion.reason)
