@@ -21,17 +21,16 @@ from fraud_kedro.pipelines.export.assembly import (
     background,
     flag_rate,
     git_revision,
-    lock_digest,
     package_versions,
     reference_parquet,
-    run_command,
+    run_origin,
     score_histogram,
     self_test,
     single_row_latency_ms,
 )
 from fraud_kedro.pipelines.export.drawn_rows import drawn_rows
 from fraud_kedro.pipelines.export.edge_rows import edge_rows, rows_not_finite
-from fraud_kedro.pipelines.export.model_card import Origin, model_card
+from fraud_kedro.pipelines.export.model_card import model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
 from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
@@ -131,7 +130,7 @@ def assemble_bundle(
         metadata=metadata,
         model=model,
         reference=reference_parquet(validation_scores, resolved_schema, export.reference_rows, seed),
-        card=model_card(metadata, parity, comparison, Origin(run_command(), lock_digest())),
+        card=model_card(metadata, parity, comparison, run_origin()),
     )
 
 
