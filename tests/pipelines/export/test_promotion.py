@@ -373,3 +373,10 @@ def test_a_hard_limit_is_judged_in_manual_mode_too(base):
     candidate = contender(base, 2, quality=5.0)
     candidate = replace(candidate, metadata=candidate.metadata.model_copy(update={"thresholds": loud}))
     assert judge(candidate, contender(base, 1), mode="manual").outcome == "rejected"
+
+
+def test_a_champion_that_cannot_be_judged_is_challenged_for_the_reason_that_is_given(base):
+    reigning = replace(contender(base, 1, None), unjudged="version 1 has no twin")
+    found = judge(contender(base, 2), reigning)
+    assert found.outcome == "challenger"
+    assert found.reason.startswith("version 1 has no twin, so the two cannot be compared: promote it with")
