@@ -241,7 +241,7 @@ def test_calibration_is_told_by_its_method_and_figures(metadata):
 def test_a_partial_run_is_told_in_place_of_the_claim_that_a_command_reproduces_it(metadata):
     assert "With the same data" in card_of(metadata)
     card = card_of(metadata, origin=Origin("kedro run", partial="--pipelines=export"))
-    assert "The run was partial (`--pipelines=export`): the parts before it came from earlier runs" in card
+    assert "The run was partial (`--pipelines=export`): the parts before came from earlier runs" in card
     assert "With the same data" not in card
 
 

@@ -363,9 +363,12 @@ def test_every_limit_is_told_with_its_value(base):
     assert all(limit.holds for limit in found.limits.values())
 
 
-def test_a_figure_that_is_no_number_misses_its_limit(base):
-    found = judge(contender(base, 2, calibration_error=float("nan")), None)
-    assert found.outcome == "rejected"
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_neither_a_figure_nor_a_limit_can_be_no_number(value):
+    with pytest.raises(ValidationError, match="finite number"):
+        Metric(value=value)
+    with pytest.raises(ValidationError, match="finite number"):
+        PromotionOptions(max_latency_ms=value)
 
 
 def test_a_hard_limit_is_judged_in_manual_mode_too(base):
