@@ -155,7 +155,8 @@ def search_ours(task: Task, folder: Path) -> tuple[float, list[Found]]:
     ordered = sorted(tried, key=lambda trial: trial[0])
     found = [Found(at, value, name, scorer(name, parameters)) for at, value, name, parameters in ordered]
     members = [scorer(name, parameters) for name, parameters in chosen.items()]
-    value = max(value for _, value, name, _ in tried if name in chosen)
+    # What it is worth by its own judgement is not known: the choice goes by other rows.
+    value = max(value for _, value, _, _ in tried)
     what = " and ".join(chosen)
     last = Found(
         seconds, value, what, lambda features: np.mean([score(features) for score in members], axis=0)

@@ -17,6 +17,8 @@ from fraud_kedro.champion.bundle import read_bundle
 from fraud_kedro.champion.registry import Registry
 from fraud_kedro.cli import _champion_before, _OneLineErrors, cli, expected_message
 from fraud_kedro.errors import BundleError, DataError, FraudKedroError
+from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.export.registration import apply_promotion
 
 
 def raised(function, *arguments):
@@ -226,6 +228,14 @@ def test_a_decision_needs_a_reason(registry):
     assert registry.find("champion") is None
 
 
+@pytest.mark.parametrize("command", [["set", "1"], ["approve"], ["rollback"]])
+@pytest.mark.parametrize(("by", "why"), [("", "x"), ("  ", "x"), ("ann", ""), ("ann", " ")])
+def test_a_blank_name_or_reason_is_refused(command, by, why):
+    result = champion(*command, "--by", by, "--why", why)
+    assert result.exit_code == 2
+    assert "cannot be blank" in result.output
+
+
 def test_a_version_that_does_not_exist_is_one_line(registry):
     result = champion("set", "9", "--why", "x")
     assert result.exit_code == 1
@@ -239,7 +249,10 @@ def test_a_damaged_version_never_becomes_champion(registry, store, tmp_path):
     (store.files(2) / "model.onnx").write_bytes(b"damaged")
     result = champion("set", "2", "--why", "x")
     assert result.exit_code == 1
-    assert "does not match its checksum" in result.output
+    assert "Version 2 in the registry: model.onnx does not match its checksum" in result.output
+    assert "Choose another version" in result.output
+    assert "export the model again" in result.output
+    assert str(tmp_path) not in result.output
     assert registry.resolve("champion").version == local_version(tmp_path) == 1
 
 
@@ -251,6 +264,23 @@ def test_approve_makes_the_waiting_challenger_champion(registry, tmp_path):
     assert registry.resolve("champion").version == local_version(tmp_path) == 2
     assert registry.find("challenger") is None
     assert registry.version(2).tags["champion.by"] == "bob"
+
+
+def test_approve_repeats_the_gate_and_tells_that_the_champion_changed_since(registry):
+    registry.set_alias("champion", 1, by="ann", why="first")
+    waits = Promotion(
+        outcome="challenger", algorithm="lightgbm", version=2, reigning_version=1, reason="worse by 0.1"
+    )
+    apply_promotion(registry, waits)
+    result = champion("approve", "--why", "looked at it")
+    assert "The gate said of version 2: challenger: worse by 0.1.\n" in result.output
+    assert "has changed" not in result.output
+
+    apply_promotion(registry, waits)
+    again = champion("approve", "--why", "looked at it again")
+    assert again.exit_code == 0, again.output
+    said = "changed since: it was version 1 when version 2 was judged, now it is version 2."
+    assert said in again.output
 
 
 def test_without_a_challenger_there_is_nothing_to_approve(registry):
@@ -268,3 +298,13 @@ def test_rollback_returns_to_the_champion_before_and_then_has_nowhere_to_go(regi
     again = champion("rollback", "--why", "more")
     assert again.exit_code == 1
     assert "no champion before version 1" in again.output
+    assert (
+        'version 2 was given up when version 1 was made the champion again ("false alarms")' in again.output
+    )
+    assert "kedro champion set VERSION" in again.output
+
+
+def test_a_first_champion_has_none_before_it_that_could_have_been_given_up(registry):
+    champion("set", "1", "--why", "first")
+    result = champion("rollback", "--why", "x")
+    assert "no champion before version 1 to go back to. " in result.output

@@ -50,6 +50,15 @@ def test_the_comparison_shows_both_figures_of_each_algorithm_the_best_first(caps
     assert "0.700 to 0.850" in output
 
 
+def test_the_figure_of_another_objective_is_shown_as_well(capsys):
+    saving = evaluation("xgboost", 0.8)
+    saving = saving.model_copy(update={"test": {**saving.test, "savings": Metric(value=0.1234)}})
+    print_comparison(Comparison(objective="expected_cost", champion="xgboost", candidates=(saving,)))
+    output = capsys.readouterr().out
+    assert "savings" in output
+    assert "0.1234" in output
+
+
 def test_the_comparison_says_which_differences_are_noise(capsys):
     candidates = (evaluation("xgboost", 0.8), evaluation("lightgbm", 0.6))
     difference = Difference(

@@ -11,9 +11,9 @@ import getpass
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.config import MissingConfigException
@@ -24,6 +24,9 @@ from kedro.io import DatasetError
 from kedro.validation.exceptions import DataValidationError, ParameterValidationError
 
 from fraud_kedro.errors import FraudKedroError, RegistryError
+
+if TYPE_CHECKING:
+    from fraud_kedro.champion.registry import RegisteredVersion
 
 logger = logging.getLogger(__name__)
 
@@ -105,16 +108,22 @@ def champion() -> None:
     """Show and move the alias that decides what is served."""
 
 
-def _reason(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+def _not_blank(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     if not value.strip():
-        raise click.BadParameter("a reason is recorded with the version, so it cannot be blank")
+        raise click.BadParameter("it is recorded with the version, so it cannot be blank")
     return value.strip()
 
 
 def _who(command: Any) -> Any:
-    by = click.option("--by", default=getpass.getuser, show_default="your user name", help="Who decides.")
+    by = click.option(
+        "--by",
+        default=getpass.getuser,
+        show_default="your user name",
+        callback=_not_blank,
+        help="Who decides.",
+    )
     why = click.option(
-        "--why", required=True, callback=_reason, help="The reason; recorded with the version."
+        "--why", required=True, callback=_not_blank, help="The reason; recorded with the version."
     )
     return by(why(command))
 
@@ -153,18 +162,41 @@ def _approve(by: str, why: str, env: str | None) -> None:
         waiting = project.registry.find("challenger")
         if waiting is None:
             raise RegistryError("No challenger is waiting. `kedro champion show` lists the versions.")
+        for line in _judgement(waiting, project.registry.find("champion")):
+            click.echo(line)
         project.crown(waiting.version, by=by, why=why)
         project.registry.delete_alias("challenger", by=by, why="became champion")
+
+
+def _judgement(waiting: RegisteredVersion, champion: RegisteredVersion | None) -> Iterator[str]:
+    """What the gate said of a challenger, and whether its champion is another one by now."""
+    from fraud_kedro.pipelines.export.registration import JUDGED_AGAINST_TAG, PROMOTION_TAG, numbered
+
+    if said := waiting.tags.get(PROMOTION_TAG):
+        yield f"The gate said of version {waiting.version}: {said}."
+    before, now = waiting.tags.get(JUDGED_AGAINST_TAG), numbered(champion.version if champion else None)
+    if before is not None and before != now:
+        yield (
+            f"The champion has changed since: it was {before} when version {waiting.version} was judged, "
+            f"now it is {now}."
+        )
 
 
 @_champion_command("rollback", "Make the champion before this one the champion again.", _who)
 def _rollback(by: str, why: str, env: str | None) -> None:
     with _project(env) as project:
         current = project.registry.resolve("champion").version
-        moves = [move["version"] for move in project.registry.history() if move["alias"] == "champion"]
-        earlier = _champion_before(current, [version for version in moves if version is not None])
+        moves = [
+            move
+            for move in project.registry.history()
+            if move["alias"] == "champion" and move["version"] is not None
+        ]
+        earlier = _champion_before(current, [move["version"] for move in moves])
         if earlier is None:
-            raise RegistryError(f"There is no champion before version {current} to go back to.")
+            raise RegistryError(
+                f"There is no champion before version {current} to go back to{_given_up(current, moves)}. "
+                "`kedro champion set VERSION --why REASON` makes any version the champion."
+            )
         project.crown(earlier, by=by, why=why)
 
 
@@ -178,6 +210,21 @@ def _champion_before(current: int, moves: Sequence[int]) -> int | None:
         else:
             reigns.append(version)
     return reigns[-2] if len(reigns) > 1 else None
+
+
+def _given_up(current: int, moves: Sequence[Mapping[str, Any]]) -> str:
+    """Say which versions were champion and why none of them is gone back to, where there are any."""
+    others = sorted({move["version"] for move in moves} - {current})
+    if not others:
+        return ""
+    names = f"version {others[0]} was" if len(others) == 1 else f"versions {_listed(others)} were"
+    # Moved by other means, the last entry is another version's.
+    why = f' ("{moves[-1]["why"]}")' if moves[-1]["version"] == current else ""
+    return f": {names} given up when version {current} was made the champion again{why}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(", ".join(map(str, numbers)).rsplit(", ", 1))
 
 
 class _Project:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -31,16 +31,17 @@ def _console() -> Console:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Figures of each candidate, the interval of its average precision, and which differences are noise."""
+    """Figures of each candidate with that of the objective, and which differences are noise."""
     table = Table(title="Candidates, the champion-elect first")
     table.add_column("algorithm")
     table.add_column("rows")
-    for title in _SHOWN.values():
+    shown = {**_SHOWN, comparison.figure: _SHOWN.get(comparison.figure, comparison.figure)}
+    for title in shown.values():
         table.add_column(title, justify="right")
     table.add_column("AP 95 % interval")
     for candidate in comparison.candidates:
-        table.add_row(candidate.algorithm, "validation", *_cells(candidate.validation))
-        table.add_row("", "test", *_cells(candidate.test), end_section=True)
+        table.add_row(candidate.algorithm, "validation", *_cells(candidate.validation, shown))
+        table.add_row("", "test", *_cells(candidate.test, shown), end_section=True)
     console = _console()
     console.print(table)
     if comparison.reason:
@@ -49,10 +50,10 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(verdict, markup=False, highlight=False)
 
 
-def _cells(figures: Mapping[str, Metric]) -> list[str]:
+def _cells(figures: Mapping[str, Metric], shown: Iterable[str]) -> list[str]:
     interval = figures["average_precision"]
-    shown = "" if interval.low is None else f"{interval.low:.3f} to {interval.high:.3f}"
-    return [*(f"{figures[name].value:.4f}" for name in _SHOWN), shown]
+    ends = "" if interval.low is None else f"{interval.low:.3f} to {interval.high:.3f}"
+    return [*(f"{figures[name].value:.4f}" if name in figures else "" for name in shown), ends]
 
 
 def print_promotion(promotion: Promotion, *, root: str, env: str | None) -> None:

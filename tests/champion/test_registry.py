@@ -63,7 +63,10 @@ def test_a_downloaded_bundle_is_the_one_that_was_registered(registry, two_versio
 def test_a_bundle_changed_in_the_store_is_refused(registry, real_registry, two_versions, tmp_path):
     with (real_registry.files(1) / "model.onnx").open("ab") as file:
         file.write(b" ")
-    with pytest.raises(BundleError, match=r"model\.onnx does not match its checksum"):
+    with pytest.raises(
+        BundleError,
+        match=r"^Version 1 in the registry: model\.onnx does not match its checksum\. Choose another",
+    ):
         registry.download(registry.version(1), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -105,6 +108,12 @@ def test_the_history_drops_its_oldest_moves_when_it_is_full(registry, two_versio
     for move in range(8):
         registry.set_alias("champion", 1 + move % 2, by="ann", why=f"{move}: {'x' * 6000}")
     assert [int(entry["why"].split(":")[0]) for entry in registry.history()] == [3, 4, 5, 6, 7]
+
+
+def test_a_long_reason_is_cut_in_the_history_with_a_sign(registry, two_versions):
+    registry.set_alias("champion", 1, by="ann", why="x" * 500)
+    registry.set_alias("champion", 2, by="ann", why="x" * 501)
+    assert [entry["why"] for entry in registry.history()] == ["x" * 500, "x" * 499 + "\u2026"]
 
 
 def test_an_alias_cannot_name_a_version_that_does_not_exist(registry, two_versions):

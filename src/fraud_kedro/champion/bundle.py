@@ -167,8 +167,15 @@ class Bundle:
     registration: Registration | None = None
 
 
-def read_bundle(folder: Path) -> Bundle:
+def read_bundle(folder: Path, *, version: int | None = None) -> Bundle:
     """Read a bundle and verify every checksum.
+
+    Parameters
+    ----------
+    folder : Path
+    version : int, optional
+        Of which version of the registry the folder is a passing copy: what is
+        wrong is told as that version's.
 
     Raises
     ------
@@ -181,7 +188,8 @@ def read_bundle(folder: Path) -> Bundle:
         previous = previous_of(folder)
         # Where another bundle was put in place meanwhile, files of both may have been read.
         try:
-            bundle = read_folder(previous if not folder.exists() and previous.exists() else folder)
+            there = previous if not folder.exists() and previous.exists() else folder
+            bundle = read_folder(there, version=version)
         except BundleError:
             if _identity(folder) == identity:
                 raise
@@ -198,36 +206,47 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def read_folder(folder: Path) -> Bundle:
-    """Read and verify the files of one folder, as they are at this moment."""
+def read_folder(folder: Path, *, version: int | None = None) -> Bundle:
+    """Read and verify the files of one folder, as they are at this moment; `version` as in `read_bundle`."""
+    mend = _MEND if version is None else MEND_VERSION
+
+    def called(file: str) -> str:
+        return str(folder / file) if version is None else f"Version {version} in the registry: {file}"
+
     try:
         raw = json.loads((folder / METADATA_FILE).read_bytes())
         payload = {name: (folder / name).read_bytes() for name in _PAYLOAD}
         registration = _read_registration(folder / REGISTRATION_FILE)
     except FileNotFoundError as error:
+        missing = Path(error.filename).name
         raise BundleError(
-            f"No bundle at {folder}: {Path(error.filename).name} is missing. Train one with `kedro run`."
+            f"No bundle at {folder}: {missing} is missing. Train one with `kedro run`."
+            if version is None
+            else f"{called(missing)} is missing. {mend}"
         ) from error
     except OSError as error:
-        raise BundleError(f"{error.filename} cannot be read: {error.strerror}. {_MEND}") from error
+        raise BundleError(
+            f"{called(Path(error.filename).name)} cannot be read: {error.strerror}. {mend}"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{folder / METADATA_FILE} is not JSON ({error}). {_MEND}") from error
+        raise BundleError(f"{called(METADATA_FILE)} is not JSON ({error}). {mend}") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
+        place = f"The bundle at {folder}" if version is None else f"The bundle of version {version}"
         raise BundleError(
-            f"The bundle at {folder} has format {found!r}; this version reads format {FORMAT_VERSION}. "
+            f"{place} has format {found!r}; this version reads format {FORMAT_VERSION}. "
             "Use the release that wrote it, or export the model again."
         )
     try:
         metadata = BundleMetadata.model_validate(raw)
     except ValidationError as error:
-        raise BundleError(f"{folder / METADATA_FILE} is not a bundle's metadata: {error}. {_MEND}") from error
+        raise BundleError(f"{called(METADATA_FILE)} is not a bundle's metadata: {error}. {mend}") from error
     if metadata_digest(raw) != metadata.checksum:
-        raise BundleError(f"{folder / METADATA_FILE} was changed after it was written. {_MEND}")
+        raise BundleError(f"{called(METADATA_FILE)} was changed after it was written. {mend}")
     for name, content in payload.items():
         record = metadata.files.get(name)
         if record is None or hashlib.sha256(content).hexdigest() != record.sha256:
-            raise BundleError(f"{folder / name} does not match its checksum. {_MEND}")
+            raise BundleError(f"{called(name)} does not match its checksum. {mend}")
     return Bundle(folder=folder, metadata=metadata, model=payload[MODEL_FILE], registration=registration)
 
 
@@ -242,6 +261,10 @@ def _read_registration(file: Path) -> Registration | None:
 
 _MEND = (
     "Restore it from the registry with `kedro champion set VERSION --why REASON`, or export the model again."
+)
+MEND_VERSION = (
+    "Choose another version with `kedro champion set VERSION --why REASON`, or export the model again with "
+    "`kedro run --pipeline=export`."
 )
 
 

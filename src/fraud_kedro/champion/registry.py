@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from fraud_kedro.champion.bundle import Bundle, read_bundle
+from fraud_kedro.champion.bundle import MEND_VERSION, Bundle, read_bundle
 from fraud_kedro.champion.tracking_store import check_store, first_line, without_password
 from fraud_kedro.errors import BundleError, RegistryError
 
@@ -39,6 +39,7 @@ ALIASES: tuple[Alias, ...] = get_args(Alias)
 # One tag for each move: two processes that move aliases at once cannot lose each other's entry.
 MOVE_TAG = "alias_move."
 _KEPT_MOVES = 200
+_WHY_LENGTH = 500
 
 # MLflow's own: 120 s a request and 7 retries with back-off, many minutes for a server that is gone.
 _FAIL_FAST = {
@@ -226,13 +227,12 @@ class Registry:
                     f"Version {version.version} of {MODEL_NAME!r} has no bundle at {version.source}. "
                     "Export it again with `kedro run --pipeline=export`."
                 )
-            bundle = read_bundle(Path(local))
+            bundle = read_bundle(Path(local), version=version.version)
             promised = version.tags.get(CHECKSUM_TAG, bundle.metadata.checksum)
             if bundle.metadata.checksum != promised:
                 raise BundleError(
                     f"The bundle at {version.source} is not the one that was registered as version "
-                    f"{version.version}: its checksum differs from the version's tag. Register it again with "
-                    "`kedro run --pipeline=export`."
+                    f"{version.version}: its checksum differs from the version's tag. {MEND_VERSION}"
                 )
             shutil.move(local, folder)
         return read_bundle(folder)
@@ -312,7 +312,7 @@ class Registry:
         # Sorts by time; the random end keeps two moves of one moment apart.
         key = f"{MOVE_TAG}{time.time_ns():020}.{uuid.uuid4().hex[:8]}"
         # 5,000 characters are what MLflow's table holds in a tag.
-        text = json.dumps({**entry, "why": str(entry["why"])[:500]}, separators=(",", ":"))
+        text = json.dumps({**entry, "why": _shortened(str(entry["why"]))}, separators=(",", ":"))
         client.set_registered_model_tag(MODEL_NAME, key, text)
         tags = client.get_registered_model(MODEL_NAME).tags
         for old in sorted(tag for tag in tags if tag.startswith(MOVE_TAG))[:-_KEPT_MOVES]:
@@ -348,6 +348,10 @@ class Registry:
                 f"The model registry at {self._where} does not answer: {first_line(error)}. Check that it "
                 "runs and that FRAUD_MLFLOW_TRACKING_URI names it."
             ) from error
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WHY_LENGTH else f"{text[: _WHY_LENGTH - 1].rstrip()}…"
 
 
 def _now() -> str:

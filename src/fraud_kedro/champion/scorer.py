@@ -31,7 +31,7 @@ _ERRORS_ONLY = 3
 _ROWS_WORTH_SPLITTING = 500
 
 # They share no base class but Exception.
-_GRAPH_ERRORS = (
+GRAPH_ERRORS = (
     ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -186,7 +186,7 @@ class Scorer:
         test = self.metadata.self_test
         try:
             found = self.probabilities(self.matrix(test.rows)).astype(np.float64)
-        except _GRAPH_ERRORS as error:
+        except GRAPH_ERRORS as error:
             raise BundleError(
                 f"The model at {self._where} cannot score its self-test: {error}. Export the model again."
             ) from error
@@ -257,7 +257,7 @@ def _session(bundle: Bundle) -> ort.InferenceSession:
     options = session_options()
     try:
         return ort.InferenceSession(bundle.model, sess_options=options, providers=["CPUExecutionProvider"])
-    except _GRAPH_ERRORS as error:
+    except GRAPH_ERRORS as error:
         raise BundleError(
             f"The graph at {bundle.folder} does not load: {error}. Export the model again, or install the "
             f"onnxruntime it was made with (here: {ort.__version__})."

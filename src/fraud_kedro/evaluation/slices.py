@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fraud_kedro.champion.bundle import Metric
 from fraud_kedro.evaluation.bootstrap import interval, resampled_weights
@@ -19,6 +21,33 @@ from fraud_kedro.schema import SECONDS_PER_DAY
 # Figures that say something of a part with few frauds.
 SLICE_FIGURES = ("average_precision", "recall", "precision", "false_positive_rate")
 HOURS = 4
+
+
+def _rising(limits: tuple[float, ...]) -> tuple[float, ...]:
+    if any(low >= high for low, high in pairwise(limits)):
+        raise ValueError("amount_bands should rise from one limit to the next")
+    return limits
+
+
+AmountBands = Annotated[tuple[float, ...], AfterValidator(_rising)]
+
+
+def by_amount(
+    amounts: NDArray[np.float64], limits: Sequence[float]
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each band of amounts: its name, and which rows are in it.
+
+    Parameters
+    ----------
+    amounts : ndarray of shape (n_transactions,)
+    limits : sequence of float
+        Between the bands, rising; a limit belongs to the band above it.
+    """
+    number = np.searchsorted(limits, amounts, side="right")
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(limits)]
+    names = [f"below {limits[0]:g}", *names, f"{limits[-1]:g} and more"] if limits else ["all"]
+    for index, name in enumerate(names):
+        yield name, number == index
 
 
 class Slice(Options):
@@ -57,7 +86,7 @@ def slices(
         With amounts and seconds.
     cuts : Cuts
     amount_bands : sequence of float
-        The limits between bands, in the table's currency.
+        The limits between bands, in the table's currency, rising.
     repetitions, seed : int
         Of the bootstrap.
 
@@ -93,10 +122,8 @@ def _parts(
     rows: ScoredRows, amount_bands: Sequence[float]
 ) -> Iterator[tuple[tuple[str, str], NDArray[np.intp]]]:
     if rows.amounts is not None:
-        limits = sorted(amount_bands)
-        band = np.searchsorted(limits, rows.amounts, side="right")
-        for number in range(len(limits) + 1):
-            yield ("amount", _amount_band(limits, number)), np.flatnonzero(band == number)
+        for name, inside in by_amount(rows.amounts, amount_bands):
+            yield ("amount", name), np.flatnonzero(inside)
     if rows.seconds is not None:
         hour = (rows.seconds % SECONDS_PER_DAY / 3600).astype(int)
         for first in range(0, 24, HOURS):
@@ -104,16 +131,6 @@ def _parts(
                 ("hour", f"{first:02} to {first + HOURS:02} h"),
                 np.flatnonzero(hour // HOURS == first // HOURS),
             )
-
-
-def _amount_band(limits: Sequence[float], number: int) -> str:
-    if not limits:
-        return "all"
-    if number == 0:
-        return f"below {limits[0]:g}"
-    if number == len(limits):
-        return f"{limits[-1]:g} and more"
-    return f"{limits[number - 1]:g} to {limits[number]:g}"
 
 
 def _metrics(

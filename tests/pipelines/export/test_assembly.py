@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
+from kedro.pipeline import Pipeline
 
 from fraud_kedro.algorithms.model import to_onnx
 from fraud_kedro.pipelines.export.assembly import (
     SELF_TEST_ROWS,
     WEIGHT,
+    WHOLE_WAY,
     background,
     flag_rate,
     git_revision,
@@ -21,7 +23,7 @@ from fraud_kedro.pipelines.export.assembly import (
     lock_digest,
     package_versions,
     reference_parquet,
-    run_command,
+    run_origin,
     score_histogram,
     self_test,
 )
@@ -160,6 +162,8 @@ def test_the_revision_is_the_checked_out_commit_or_none(tmp_path, monkeypatch):
     assert revision is not None
     assert len(revision) == 40
     assert subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip() == revision
+    (tmp_path / "code.py").touch()
+    assert git_revision() == f"{revision}+changes"
 
 
 def test_without_git_there_is_no_revision(monkeypatch):
@@ -168,13 +172,54 @@ def test_without_git_there_is_no_revision(monkeypatch):
 
 
 def test_the_command_has_the_runs_environment_and_parameters(active_run):
-    assert run_command() == "kedro run"
+    assert run_origin().command == "kedro run"
     mlflow.set_tags({"env": "quick", "runtime_params": "{'seed': 7, 'training': {'refit': 'all'}}"})
-    assert run_command() == "kedro run --env=quick --params=seed=7,training.refit=all"
+    assert run_origin().command == "kedro run --env=quick --params=seed=7,training.refit=all"
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("{'export': {'promotion': {'force': True, 'why': 'broken'}}}", "kedro run"),
+        (
+            "{'export': {'promotion': {'force': True}, 'drawn_rows': 9}}",
+            "kedro run --params=export.drawn_rows=9",
+        ),
+    ],
+)
+def test_the_command_forces_no_promotion(active_run, given, command):
+    mlflow.set_tag("runtime_params", given)
+    assert run_origin().command == command
+
+
+@pytest.mark.parametrize(
+    ("tags", "partial"),
+    [
+        ({"env": "quick", "to_nodes": "['promote']"}, ""),
+        ({"pipeline_names": "['__default__']"}, ""),
+        ({"pipeline_names": "['data_processing', 'tuning', 'training', 'export']"}, ""),
+        ({"pipeline_names": "['export']"}, "--pipelines=export"),
+        ({"pipeline_names": "['training', 'export']"}, "--pipelines=training,export"),
+        ({"from_nodes": "['a', 'b']", "tags": "('x',)"}, "--tags=x --from-nodes=a,b"),
+        ({"load_versions": "{'train': '1'}"}, "--load-versions=train"),
+        ({"only_missing_outputs": "True"}, "--only-missing-outputs"),
+    ],
+)
+def test_a_run_that_began_with_what_was_there_is_partial(active_run, tags, partial):
+    mlflow.set_tags(tags)
+    assert run_origin().partial == partial
+
+
+def test_the_whole_way_is_what_runs_by_default():
+    from fraud_kedro.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    ways = sum((pipelines[name] for name in WHOLE_WAY), Pipeline([]))
+    assert {node.name for node in ways.nodes} == {node.name for node in pipelines["__default__"].nodes}
 
 
 def test_outside_a_run_the_command_is_the_plain_one():
-    assert run_command() == "kedro run"
+    assert (run_origin().command, run_origin().partial) == ("kedro run", "")
 
 
 def test_the_lock_is_named_by_its_content_where_there_is_one(tmp_path, monkeypatch):

@@ -85,9 +85,9 @@ COMPARISON = Comparison(
 )
 
 
-def card_of(metadata, evaluation=JUDGED, comparison=COMPARISON):
+def card_of(metadata, evaluation=JUDGED, comparison=COMPARISON, origin=ORIGIN):
     candidates = (evaluation, *comparison.candidates[1:])
-    return model_card(metadata, PARITY, comparison.model_copy(update={"candidates": candidates}), ORIGIN)
+    return model_card(metadata, PARITY, comparison.model_copy(update={"candidates": candidates}), origin)
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +236,56 @@ def test_other_candidates_are_compared_and_noise_is_called_so(metadata):
 
 def test_calibration_is_told_by_its_method_and_figures(metadata):
     assert "Method `platt`. On test rows: Brier score 0.001." in card_of(metadata)
+
+
+def test_a_partial_run_is_told_in_place_of_the_claim_that_a_command_reproduces_it(metadata):
+    assert "With the same data" in card_of(metadata)
+    card = card_of(metadata, origin=Origin("kedro run", partial="--pipelines=export"))
+    assert "The run was partial (`--pipelines=export`): the parts before came from earlier runs" in card
+    assert "With the same data" not in card
+
+
+def test_uncommitted_changes_are_told_beside_the_commit(metadata):
+    card = card_of(metadata.model_copy(update={"git_revision": "abc+changes"}))
+    assert "commit `abc` and uncommitted changes, which are not kept:" in card
+    assert "uncommitted" not in card_of(metadata.model_copy(update={"git_revision": "abc"}))
+
+
+def test_it_says_why_the_candidate_was_chosen(metadata):
+    chosen = COMPARISON.model_copy(update={"reason": "it is the best"})
+    assert "logistic_regression was chosen: it is the best." in card_of(metadata, comparison=chosen)
+
+
+def ensemble_card(metadata, members):
+    parameters = {name: {"C": 1.0} for name in members}
+    ensemble = evaluation_of("ensemble", 0.9, calibration="none").model_copy(
+        update={"parameters": parameters}
+    )
+    comparison = Comparison(
+        objective="average_precision",
+        champion="ensemble",
+        candidates=(
+            ensemble,
+            evaluation_of("xgboost", 0.8, calibration="beta"),
+            evaluation_of("lightgbm", 0.8, calibration="platt"),
+            evaluation_of("random_forest", 0.7, calibration="isotonic"),
+        ),
+    )
+    return card_of(metadata.model_copy(update={"algorithm": "ensemble"}), ensemble, comparison)
+
+
+def test_an_ensemble_tells_its_members_who_was_left_out_and_how_each_is_calibrated(metadata):
+    card = ensemble_card(metadata, ["lightgbm", "xgboost"])
+    assert "The mean of the calibrated log-odds of lightgbm and xgboost. Left out: random_forest," in card
+    assert "Method `none`." in card
+    assert "each member has its own before: lightgbm `platt`, xgboost `beta`." in card
+
+
+def test_an_ensemble_of_all_leaves_no_one_out(metadata):
+    card = ensemble_card(metadata, ["lightgbm", "random_forest", "xgboost"])
+    assert "log-odds of lightgbm, random_forest and xgboost. No candidate was left out." in card
+
+
+def test_a_single_model_has_no_members(metadata):
+    assert "log-odds of" not in card_of(metadata)
+    assert "members" not in card_of(metadata)

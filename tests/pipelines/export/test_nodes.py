@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fraud_kedro.champion.bundle import Thresholds
 from fraud_kedro.champion.scorer import Scorer
 from fraud_kedro.datasets.bundle import BundleDataset
-from fraud_kedro.errors import ParityError, RegistryError
+from fraud_kedro.errors import BundleError, ParityError, RegistryError
 from fraud_kedro.pipelines.export.nodes import (
     assemble_bundle,
     convert,
@@ -23,7 +23,11 @@ from fraud_kedro.pipelines.export.nodes import (
     register_candidates,
 )
 from fraud_kedro.pipelines.export.options import ExportOptions, PromotionOptions
-from fraud_kedro.pipelines.export.registration import current_registry
+from fraud_kedro.pipelines.export.registration import (
+    EVALUATION_CHECKSUM_TAG,
+    EVALUATION_TAG,
+    current_registry,
+)
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import Comparison
 
@@ -222,6 +226,33 @@ def test_a_champion_that_may_have_seen_the_test_rows_is_not_compared(
     dataset.save(draft)
     found = decide_on(candidate, exported(candidate, dataset.load(), graphs[1]), parts)
     assert found.outcome == "challenger"
+    assert "cannot be compared" in found.reason
+
+
+def test_a_champion_whose_twin_was_replaced_stops_the_promotion(
+    active_run, candidate, bundle, graphs, parts, decide_on, logistic_graph, real_registry
+):
+    decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+    # Its own folder: the next candidate's twin is another one.
+    constant = onnx.load_from_string(logistic_graph([0.0] * 30, -3.0))
+    registrations = exported(candidate, bundle, constant)
+    champion = current_registry().version(1)
+    path = champion.tags[EVALUATION_TAG].removeprefix(f"runs:/{champion.run_id}/")
+    file = real_registry.artifacts / champion.run_id / "artifacts" / path
+    file.write_bytes(logistic_graph([0.0] * 30, -4.0))
+    with pytest.raises(BundleError, match="evaluation graph of version 1 is not the one"):
+        decide_on(candidate, registrations, parts)
+    assert current_registry().resolve("champion").version == 1
+
+
+def test_a_champion_registered_without_its_twins_checksum_is_not_compared(
+    active_run, candidate, bundle, graphs, parts, decide_on, real_registry
+):
+    decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+    real_registry.client.delete_model_version_tag("fraud_detection", "1", EVALUATION_CHECKSUM_TAG)
+    found = decide_on(candidate, exported(candidate, bundle, graphs[1]), parts)
+    assert found.outcome == "challenger"
+    assert found.reason.startswith("version 1 was registered without the checksum of its evaluation graph")
     assert "cannot be compared" in found.reason
 
 

@@ -363,9 +363,12 @@ def test_every_limit_is_told_with_its_value(base):
     assert all(limit.holds for limit in found.limits.values())
 
 
-def test_a_figure_that_is_no_number_misses_its_limit(base):
-    found = judge(contender(base, 2, calibration_error=float("nan")), None)
-    assert found.outcome == "rejected"
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_neither_a_figure_nor_a_limit_can_be_no_number(value):
+    with pytest.raises(ValidationError, match="finite number"):
+        Metric(value=value)
+    with pytest.raises(ValidationError, match="finite number"):
+        PromotionOptions(max_latency_ms=value)
 
 
 def test_a_hard_limit_is_judged_in_manual_mode_too(base):
@@ -373,3 +376,10 @@ def test_a_hard_limit_is_judged_in_manual_mode_too(base):
     candidate = contender(base, 2, quality=5.0)
     candidate = replace(candidate, metadata=candidate.metadata.model_copy(update={"thresholds": loud}))
     assert judge(candidate, contender(base, 1), mode="manual").outcome == "rejected"
+
+
+def test_a_champion_that_cannot_be_judged_is_challenged_for_the_reason_that_is_given(base):
+    reigning = replace(contender(base, 1, None), unjudged="version 1 has no twin")
+    found = judge(contender(base, 2), reigning)
+    assert found.outcome == "challenger"
+    assert found.reason.startswith("version 1 has no twin, so the two cannot be compared: promote it with")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import onnx
@@ -7,15 +10,17 @@ import pytest
 
 from fraud_kedro.champion.bundle import Registration
 from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME, Registry
-from fraud_kedro.errors import RegistryError
+from fraud_kedro.errors import BundleError, RegistryError
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.export.registration import (
+    EVALUATION_CHECKSUM_TAG,
     EVALUATION_TAG,
     PIPELINE,
     apply_promotion,
     champion_draft,
     current_registry,
     evaluation_graph_of,
+    evaluation_scores,
     register_bundle,
 )
 
@@ -120,6 +125,46 @@ def test_a_first_registration_makes_the_model(registry, bundle, twin, real_regis
 def test_the_evaluation_graph_comes_back_as_it_was(registry, bundle, twin):
     number = register_bundle(bundle, twin)
     assert evaluation_graph_of(registry, number) == twin.SerializeToString(deterministic=True)
+
+
+@pytest.fixture
+def twin_file(real_registry):
+    """Where the evaluation graph of a version lies."""
+
+    def find(number):
+        found = Registry(real_registry.uri).version(number)
+        path = found.tags[EVALUATION_TAG].removeprefix(f"runs:/{found.run_id}/")
+        return Path(real_registry.artifacts / found.run_id / "artifacts" / path)
+
+    return find
+
+
+def test_another_evaluation_graph_in_its_place_is_noticed(registry, bundle, twin, logistic_graph, twin_file):
+    number = register_bundle(bundle, twin)
+    twin_file(number).write_bytes(logistic_graph([0.0] * 30, -2.0))
+    with pytest.raises(
+        BundleError, match=rf"graph of version {number} is not the one.*champion set.*promotion\.force"
+    ):
+        evaluation_graph_of(registry, number)
+
+
+def test_an_evaluation_graph_that_is_gone_is_one_line(registry, bundle, twin, twin_file):
+    number = register_bundle(bundle, twin)
+    twin_file(number).unlink()
+    with pytest.raises(
+        RegistryError, match=rf"graph of version {number} cannot be fetched.*promotion\.force"
+    ) as caught:
+        evaluation_graph_of(registry, number)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_evaluation_graph_that_does_not_run_is_one_line(registry, bundle, twin, twin_file):
+    number = register_bundle(bundle, twin)
+    twin_file(number).write_bytes(b"no graph")
+    registry.annotate(number, tags={EVALUATION_CHECKSUM_TAG: hashlib.sha256(b"no graph").hexdigest()})
+    with pytest.raises(BundleError, match=rf"graph of version {number} does not run") as caught:
+        evaluation_scores(registry, number, np.zeros((1, 30), np.float32))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_version_without_an_evaluation_graph_says_how_to_go_on(registry, real_registry, bundle):

@@ -88,6 +88,7 @@ def test_the_objective_of_cost_is_followed_by_what_is_saved():
         {"thresholds": {"kind": "x"}},
         {"alerts_per_day": 0},
         {"amount_bands": ["low"]},
+        {"amount_bands": [50, 10]},
         {"explanation": {"shap_rows": 0}},
         {"explanation": {"rows": 5}},
         {"calibration": "sigmoid"},

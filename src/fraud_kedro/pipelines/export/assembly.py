@@ -22,11 +22,26 @@ from numpy.typing import NDArray
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
 from fraud_kedro.champion.scorer import session_options
+from fraud_kedro.pipelines.export.model_card import CHANGES, Origin
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
 SELF_TEST_ROWS = 16
+# The pipelines between the table and the registry.
+WHOLE_WAY = {"data_processing", "tuning", "training", "export"}
+# What kedro-mlflow notes of a run's choice of nodes, and the option that makes it. Those
+# that only end a run earlier leave out nothing that a bundle is made of.
+_PARTIAL = {
+    "pipeline_names": "--pipelines",
+    "tags": "--tags",
+    "from_nodes": "--from-nodes",
+    "node_names": "--nodes",
+    "from_inputs": "--from-inputs",
+    "load_versions": "--load-versions",
+    "namespaces": "--namespaces",
+    "only_missing_outputs": "--only-missing-outputs",
+}
 WEIGHT = "weight"
 
 # Shares at the edges of such bins move when the ranking moves: the scores of so
@@ -145,35 +160,55 @@ def package_versions(algorithm: str) -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The checked-out commit, None outside a repository or without git."""
+    """The checked-out commit, with ``+changes`` where the files differ from it.
+
+    None outside a repository or without git.
+    """
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
+        revision, changes = (
+            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603, S607
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return f"{revision}{CHANGES}" if changes else revision
 
 
-def run_command() -> str:
-    """The command that makes this run's models from the table on.
-
-    Environment and parameters are those that kedro-mlflow noted about the active run.
-    """
+def run_origin() -> Origin:
+    """How this run was started, as kedro-mlflow noted it about the active run."""
     import mlflow
 
     run = mlflow.active_run()
     tags = mlflow.get_run(run.info.run_id).data.tags if run else {}
+    return Origin(_command(tags), lock_digest(), _partial(tags))
+
+
+def _command(tags: Mapping[str, str]) -> str:
+    """The command that makes models of these parameters from the table on.
+
+    Without the parameters of the gate: they say what became of this model, and
+    would force the next one into its place.
+    """
     words = ["kedro", "run"]
     if tags.get("env"):
         words.append(f"--env={tags['env']}")
     given = _dotted(ast.literal_eval(tags.get("runtime_params", "{}")))
-    if given:
-        words.append("--params=" + ",".join(f"{name}={value}" for name, value in given.items()))
+    kept = [f"{name}={value}" for name, value in given.items() if not name.startswith("export.promotion.")]
+    if kept:
+        words.append("--params=" + ",".join(kept))
     return shlex.join(words)
+
+
+def _partial(tags: Mapping[str, str]) -> str:
+    """The options that made a run start from what earlier runs left, empty if it went the whole way."""
+    given = {name: ast.literal_eval(tags[name]) for name in _PARTIAL if tags.get(name)}
+    names = set(given.get("pipeline_names", ()))
+    if "__default__" in names or names >= WHOLE_WAY:
+        del given["pipeline_names"]
+    return shlex.join(
+        _PARTIAL[name] if value is True else f"{_PARTIAL[name]}={','.join(map(str, value))}"
+        for name, value in given.items()
+    )
 
 
 def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import BundleMetadata, DataRecord, Metric, Thresholds
 from fraud_kedro.evaluation.slices import SLICE_FIGURES, Slice
 from fraud_kedro.evaluation.wording import figure_title, interval_text, metric_text
@@ -17,6 +18,9 @@ _REFIT = {
     "all": "every row, after the same recipe was judged on test rows it had not seen",
 }
 
+# After a commit: the files differed from it.
+CHANGES = "+changes"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -28,10 +32,14 @@ class Origin:
         That runs everything from the table on.
     lock : str or None
         SHA-256 of the lock file, None where there is none.
+    partial : str
+        The options by which the run began with what earlier runs had made; empty
+        where it went the whole way.
     """
 
     command: str
     lock: str | None = None
+    partial: str = ""
 
 
 def model_card(metadata: BundleMetadata, parity: ParityReport, comparison: Comparison, origin: Origin) -> str:
@@ -51,7 +59,7 @@ def model_card(metadata: BundleMetadata, parity: ParityReport, comparison: Compa
         "Data": _data(metadata.data, evaluation),
         "Figures on test rows": _figures(metadata.metrics, evaluation),
         "Decisions": _decisions(metadata, evaluation),
-        "Calibration": _calibration(evaluation),
+        "Calibration": _calibration(comparison, evaluation),
         "Slices": _slices(evaluation.slices),
         "Other candidates": _other_candidates(comparison, evaluation),
         "Export": _export(parity),
@@ -62,10 +70,40 @@ def model_card(metadata: BundleMetadata, parity: ParityReport, comparison: Compa
         f"# {metadata.model_name}: {metadata.algorithm}",
         "",
         f"Made {metadata.created:%Y-%m-%d %H:%M} UTC from **{metadata.data.source.kind}** data.",
+        *_ensemble(comparison, evaluation),
     ]
     for title, body in sections.items():
         lines += ["", f"## {title}", "", *body]
     return "\n".join([*lines, ""])
+
+
+def _members(comparison: Comparison, evaluation: Evaluation) -> dict[str, str]:
+    """Each member of an ensemble with its calibration; empty for another model."""
+    if evaluation.algorithm != ENSEMBLE:
+        return {}
+    methods = {each.algorithm: each.calibration for each in comparison.candidates}
+    return {name: methods.get(name, "") for name in evaluation.parameters}
+
+
+def _ensemble(comparison: Comparison, evaluation: Evaluation) -> list[str]:
+    members = _members(comparison, evaluation)
+    if not members:
+        return []
+    others = [
+        each.algorithm
+        for each in comparison.candidates
+        if each.algorithm not in members and each is not evaluation
+    ]
+    left = (
+        f"Left out: {_listed(others)}, without which the mean ranks clearly better on validation rows."
+        if others
+        else "No candidate was left out."
+    )
+    return ["", f"The mean of the calibrated log-odds of {_listed(members)}. {left}"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
 def _intended_use(metadata: BundleMetadata) -> list[str]:
@@ -150,12 +188,16 @@ def _unreached(thresholds: Thresholds, evaluation: Evaluation) -> list[str]:
     return []
 
 
-def _calibration(evaluation: Evaluation) -> list[str]:
+def _calibration(comparison: Comparison, evaluation: Evaluation) -> list[str]:
     names = ("expected_calibration_error", "brier_score", "log_loss")
     found = [(name, evaluation.test[name]) for name in names if name in evaluation.test]
     shown = "; ".join(f"{figure_title(name)} {metric_text(metric)}" for name, metric in found)
     method = f"Method `{evaluation.calibration}`." if evaluation.calibration else "As the model has it."
-    return [f"{method} On test rows: {shown}." if shown else method]
+    lines = [f"{method} On test rows: {shown}." if shown else method]
+    if members := _members(comparison, evaluation):
+        own = ", ".join(f"{name} `{kind or 'as it is'}`" for name, kind in members.items())
+        lines += ["", f"That is of the members' mean; each member has its own before: {own}."]
+    return lines
 
 
 def _slices(slices: Sequence[Slice]) -> list[str]:
@@ -194,6 +236,8 @@ def _other_candidates(comparison: Comparison, evaluation: Evaluation) -> list[st
     title = figure_title(figure)
     heads = ("candidate", f"{title}, validation", f"{title}, test", "this one minus it, test")
     lines = _table(heads, rows)
+    if comparison.reason:
+        lines += ["", f"{comparison.champion} was chosen: {comparison.reason}."]
     if differences:
         lines += ["", comparison.verdict(evaluation.algorithm)]
     return lines
@@ -231,9 +275,20 @@ def _limits(data: DataRecord, evaluation: Evaluation) -> list[str]:
 
 def _reproduce(metadata: BundleMetadata, origin: Origin) -> list[str]:
     lock = f" (`locks/all.txt`, SHA-256 `{origin.lock}`)" if origin.lock else ""
+    revision = metadata.git_revision or "unknown"
+    commit = f"commit `{revision.removesuffix(CHANGES)}`"
+    if revision.endswith(CHANGES):
+        commit += " and uncommitted changes, which are not kept"
+    if origin.partial:
+        claim = (
+            f"The run was partial (`{origin.partial}`): the parts before came from earlier runs, perhaps of "
+            f"other parameters, data or code. It had the packages of the lock{lock}, and {commit}. This "
+            "command makes all parts anew, and may give another model:"
+        )
+    else:
+        claim = f"With the same data, the packages of the lock{lock}, and {commit}:"
     return [
-        f"With the same data, the packages of the lock{lock}, and commit "
-        f"`{metadata.git_revision or 'unknown'}`:",
+        claim,
         "",
         "```shell",
         origin.command,

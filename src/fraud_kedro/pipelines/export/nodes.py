@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-import numpy as np
 import onnx
 import polars as pl
 
@@ -22,18 +21,16 @@ from fraud_kedro.pipelines.export.assembly import (
     background,
     flag_rate,
     git_revision,
-    graph_scores,
-    lock_digest,
     package_versions,
     reference_parquet,
-    run_command,
+    run_origin,
     score_histogram,
     self_test,
     single_row_latency_ms,
 )
 from fraud_kedro.pipelines.export.drawn_rows import drawn_rows
 from fraud_kedro.pipelines.export.edge_rows import edge_rows, rows_not_finite
-from fraud_kedro.pipelines.export.model_card import Origin, model_card
+from fraud_kedro.pipelines.export.model_card import model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
 from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
@@ -42,7 +39,8 @@ from fraud_kedro.pipelines.export.registration import (
     bundle_draft,
     champion_draft,
     current_registry,
-    evaluation_graph_of,
+    evaluation_scores,
+    incomparable,
     record_promotion,
     register_bundle,
     require_own,
@@ -131,7 +129,7 @@ def assemble_bundle(
         metadata=metadata,
         model=model,
         reference=reference_parquet(validation_scores, resolved_schema, export.reference_rows, seed),
-        card=model_card(metadata, parity, comparison, Origin(run_command(), lock_digest())),
+        card=model_card(metadata, parity, comparison, run_origin()),
     )
 
 
@@ -172,19 +170,20 @@ def promote(
     bundle = _bundle(registry, version)
     metadata = bundle.metadata
 
-    def scores(number: int) -> np.ndarray:
-        return graph_scores(evaluation_graph_of(registry, number), data.features)
-
-    candidate = Contender(version, metadata, scores(version))
+    candidate = Contender(version, metadata, evaluation_scores(registry, version, data.features))
     # A forced promotion must not hang on a champion that cannot be read any more.
     found = None if export.promotion.force else registry.find("champion")
     reigning = None
     if found is not None:
         reigning_metadata = _bundle(registry, found.version).metadata
-        comparable = metadata.schema_.hash == reigning_metadata.schema_.hash and has_not_seen(
-            reigning_metadata, metadata
+        unjudged = incomparable(found)
+        comparable = (
+            not unjudged
+            and metadata.schema_.hash == reigning_metadata.schema_.hash
+            and has_not_seen(reigning_metadata, metadata)
         )
-        reigning = Contender(found.version, reigning_metadata, scores(found.version) if comparable else None)
+        scores = evaluation_scores(registry, found.version, data.features) if comparable else None
+        reigning = Contender(found.version, reigning_metadata, scores, unjudged)
     promotion = decide(
         candidate,
         reigning,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from fraud_kedro.champion.bundle import Metric
+from fraud_kedro.evaluation.slices import AmountBands
 from fraud_kedro.options import Options
 
 
@@ -48,18 +48,11 @@ class PromotionOptions(Options):
     max_latency_ms: float = Field(default=5.0, gt=0)
     max_false_positive_rise: float = Field(default=0.005, ge=0)
     max_slice_recall_drop: float = Field(default=0.2, ge=0, le=1)
-    amount_bands: tuple[float, ...] = (10.0, 100.0, 500.0)
+    amount_bands: AmountBands = (10.0, 100.0, 500.0)
     slice_frauds: int = Field(default=20, ge=1)
     repetitions: int = Field(default=200, ge=10)
     force: bool = False
     why: str = ""
-
-    @field_validator("amount_bands")
-    @classmethod
-    def _bands_rise(cls, bands: tuple[float, ...]) -> tuple[float, ...]:
-        if any(low >= high for low, high in pairwise(bands)):
-            raise ValueError("promotion.amount_bands should rise from one limit to the next")
-        return bands
 
     @model_validator(mode="after")
     def _force_needs_a_reason(self) -> PromotionOptions:

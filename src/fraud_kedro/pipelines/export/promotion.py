@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from fraud_kedro.champion.bundle import BundleMetadata, Metric
 from fraud_kedro.evaluation.measures import Measure, costs_of_decisions, ranking
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.selection import paired_figures
+from fraud_kedro.evaluation.slices import by_amount
 from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.pipelines.export.options import Limit, Promotion, PromotionOptions, SliceRecall
 from fraud_kedro.pipelines.export.parity import ParityReport
@@ -29,11 +29,14 @@ class Contender:
     scores : ndarray of shape (n_test,), float32, optional
         Of its evaluation twin on the candidate's test rows, which the twin has
         not seen; None where it may have.
+    unjudged : str
+        What else its scores are missing for, if they are.
     """
 
     version: int
     metadata: BundleMetadata
     scores: NDArray[np.float32] | None = None
+    unjudged: str = ""
 
     def false_positive_rate(self, labels: NDArray[np.int8], weights: NDArray[np.float64]) -> float | None:
         """Weighted share of legitimate rows from its flag threshold on; None without scores or such rows."""
@@ -142,10 +145,10 @@ def decide(
     if obstacle:
         return outcome("challenger", f"{obstacle}: promote it with promotion.force and promotion.why")
     if candidate.scores is None or reigning.scores is None:
+        why = reigning.unjudged or "the reigning champion may have been trained on the candidate's test rows"
         return outcome(
             "challenger",
-            "the reigning champion may have been trained on the candidate's test rows, so the two cannot be "
-            "compared: promote it with promotion.force and promotion.why",
+            f"{why}, so the two cannot be compared: promote it with promotion.force and promotion.why",
         )
     value, ends = paired_figures(
         {
@@ -187,23 +190,15 @@ def slice_recalls(
     if candidate.scores is None or reigning.scores is None:
         return {}
     caught = candidate.flagged(), reigning.flagged()
-    number = np.searchsorted(options.amount_bands, rows.amounts, side="right")
     found = {}
-    for index, name in enumerate(_band_names(options.amount_bands)):
-        frauds = (number == index) & (rows.labels == 1)
+    for name, inside in by_amount(rows.amounts, options.amount_bands):
+        frauds = inside & (rows.labels == 1)
         weights = np.where(frauds, rows.weights, 0.0)
         if int(frauds.sum()) < options.slice_frauds or weights.sum() == 0:
             continue
         recall, reigning_recall = (float(weights[side].sum() / weights.sum()) for side in caught)
         found[name] = SliceRecall(frauds=int(frauds.sum()), recall=recall, reigning_recall=reigning_recall)
     return found
-
-
-def _band_names(limits: Sequence[float]) -> list[str]:
-    if not limits:
-        return ["all"]
-    between = [f"{low:g} to {high:g}" for low, high in pairwise(limits)]
-    return [f"below {limits[0]:g}", *between, f"{limits[-1]:g} and more"]
 
 
 def _relative_limits(

@@ -25,14 +25,25 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from fraud_kedro.champion.bundle import CARD_FILE, REFERENCE_FILE, Bundle, BundleMetadata, Registration
-from fraud_kedro.champion.registry import BUNDLE_TAG, MODEL_NAME, RegisteredVersion, Registry
+from fraud_kedro.champion.registry import (
+    BUNDLE_TAG,
+    CHECKSUM_TAG,
+    MODEL_NAME,
+    RegisteredVersion,
+    Registry,
+)
+from fraud_kedro.champion.scorer import GRAPH_ERRORS
 from fraud_kedro.champion.tracking_store import first_line, without_password
 from fraud_kedro.datasets.bundle import BundleDraft
-from fraud_kedro.errors import RegistryError
+from fraud_kedro.errors import BundleError, RegistryError
+from fraud_kedro.pipelines.export.assembly import graph_scores
 from fraud_kedro.pipelines.export.options import Promotion, Registrations
 from fraud_kedro.pipelines.export.promotion_section import promotion_section
 
 EVALUATION_TAG = "evaluation_graph"
+EVALUATION_CHECKSUM_TAG = "evaluation_graph_checksum"
+PROMOTION_TAG = "promotion"
+JUDGED_AGAINST_TAG = "judged_against"
 PIPELINE = "promotion gate"
 
 
@@ -83,7 +94,8 @@ def _register(bundle: Bundle, evaluation_graph: onnx.ModelProto, run_id: str) ->
     evaluation = evaluation_graph.SerializeToString(deterministic=True)
     # By content: another candidate of the same run must not take the place of a version's files.
     bundle_path = f"bundle/{metadata.algorithm}/{metadata.checksum[:12]}"
-    evaluation_path = f"evaluation/{metadata.algorithm}/{hashlib.sha256(evaluation).hexdigest()[:12]}"
+    evaluation_checksum = hashlib.sha256(evaluation).hexdigest()
+    evaluation_path = f"evaluation/{metadata.algorithm}/{evaluation_checksum[:12]}"
     mlflow.log_artifacts(str(bundle.folder), bundle_path)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
@@ -114,6 +126,7 @@ def _register(bundle: Bundle, evaluation_graph: onnx.ModelProto, run_id: str) ->
             **_tags(bundle),
             BUNDLE_TAG: f"runs:/{run_id}/{bundle_path}",
             EVALUATION_TAG: f"runs:/{run_id}/{evaluation_path}/model.onnx",
+            EVALUATION_CHECKSUM_TAG: evaluation_checksum,
         },
         description=_description(metadata),
     )
@@ -149,22 +162,76 @@ def _tags(bundle: Bundle) -> Mapping[str, str]:
         "data_location": metadata.data.source.location,
         "data_fingerprint": metadata.data.fingerprint,
         "schema_hash": metadata.schema_.hash,
-        "bundle_checksum": metadata.checksum,
+        CHECKSUM_TAG: metadata.checksum,
         "git_revision": metadata.git_revision or "unknown",
         **{f"test_{name}": f"{metric.value:.6g}" for name, metric in metadata.metrics.items()},
     }
 
 
-def evaluation_graph_of(registry: Registry, version: int) -> bytes:
-    """The graph of a version's recipe, fitted without its test rows."""
-    uri = registry.version(version).tags.get(EVALUATION_TAG)
-    if uri is None:
-        raise RegistryError(
-            f"Version {version} has no tag {EVALUATION_TAG!r}, so it cannot be compared. Promote the "
-            "candidate with promotion.force and promotion.why."
+_WAY_OUT = (
+    "Make another version the champion with `kedro champion set VERSION --why REASON`, or promote the "
+    "candidate with promotion.force and promotion.why."
+)
+
+
+def incomparable(version: RegisteredVersion) -> str:
+    """Why a version's evaluation graph cannot be trusted with a comparison, empty if it can."""
+    if EVALUATION_TAG not in version.tags:
+        return f"version {version.version} has no tag {EVALUATION_TAG!r}"
+    if EVALUATION_CHECKSUM_TAG not in version.tags:
+        return (
+            f"version {version.version} was registered without the checksum of its evaluation graph (tag "
+            f"{EVALUATION_CHECKSUM_TAG!r})"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+    return ""
+
+
+def evaluation_graph_of(registry: Registry, version: int) -> bytes:
+    """The graph of a version's recipe, fitted without its test rows, as it was registered.
+
+    Raises
+    ------
+    RegistryError
+        If the version has none, or it cannot be fetched.
+    BundleError
+        If what came is not what was registered.
+    """
+    found = registry.version(version)
+    if missing := incomparable(found):
+        raise RegistryError(f"{missing[0].upper()}{missing[1:]}, so it cannot be compared. {_WAY_OUT}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=found.tags[EVALUATION_TAG], dst_path=folder, tracking_uri=registry.tracking_uri
+            )
+            graph = Path(local).read_bytes()
+    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+        raise RegistryError(
+            f"The evaluation graph of version {version} cannot be fetched: {first_line(error)}. {_WAY_OUT}"
+        ) from error
+    if hashlib.sha256(graph).hexdigest() != found.tags[EVALUATION_CHECKSUM_TAG]:
+        raise BundleError(
+            f"The evaluation graph of version {version} is not the one that was registered: its checksum "
+            f"differs from the version's tag. {_WAY_OUT}"
+        )
+    return graph
+
+
+def evaluation_scores(registry: Registry, version: int, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of a version's evaluation graph, shape (n_transactions,), float32.
+
+    Raises
+    ------
+    RegistryError, BundleError
+        As `evaluation_graph_of`; and if the graph does not run.
+    """
+    graph = evaluation_graph_of(registry, version)
+    try:
+        return graph_scores(graph, features)
+    except GRAPH_ERRORS as error:
+        raise BundleError(
+            f"The evaluation graph of version {version} does not run: {first_line(error)}. {_WAY_OUT}"
+        ) from error
 
 
 def require_own(registrations: Registrations) -> None:
@@ -202,9 +269,20 @@ def still_against(registry: Registry, promotion: Promotion, reigning: int | None
     return promotion.model_copy(update={"outcome": "challenger", "reason": reason})
 
 
+def numbered(version: int | None) -> str:
+    """A champion in words."""
+    return "none" if version is None else f"version {version}"
+
+
 def apply_promotion(registry: Registry, promotion: Promotion) -> None:
     """Move the alias the decision names, and tag the version with it."""
-    registry.annotate(promotion.version, tags={"promotion": f"{promotion.outcome}: {promotion.reason}"})
+    registry.annotate(
+        promotion.version,
+        tags={
+            PROMOTION_TAG: f"{promotion.outcome}: {promotion.reason}",
+            JUDGED_AGAINST_TAG: numbered(promotion.reigning_version),
+        },
+    )
     if promotion.outcome == "promoted":
         waited = "challenger" in registry.version(promotion.version).aliases
         registry.set_alias("champion", promotion.version, by=PIPELINE, why=promotion.reason)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.evaluation.calibration_choice import AUTO
 from fraud_kedro.evaluation.calibration_fit import CALIBRATION_METHODS
-from fraud_kedro.evaluation.slices import Slice
+from fraud_kedro.evaluation.slices import AmountBands, Slice
 from fraud_kedro.evaluation.thresholds import Costs, ThresholdPolicy
 from fraud_kedro.options import Options
 
@@ -46,7 +46,7 @@ class TrainingOptions(Options):
     alerts_per_day : int
         Of the figure "precision at k per day".
     amount_bands : tuple of float
-        Limits between the amounts whose figures are shown apart, in the table's currency.
+        Limits between the amounts whose figures are shown apart, in the table's currency, rising.
     explanation : ExplanationOptions
     n_jobs : int
         Threads of one fit.
@@ -57,7 +57,7 @@ class TrainingOptions(Options):
     thresholds: ThresholdPolicy
     bootstrap_repetitions: int = Field(default=200, ge=10)
     alerts_per_day: int = Field(default=100, ge=1)
-    amount_bands: tuple[float, ...] = (10.0, 50.0, 200.0, 1000.0)
+    amount_bands: AmountBands = (10.0, 50.0, 200.0, 1000.0)
     explanation: ExplanationOptions = ExplanationOptions()
     n_jobs: int = Field(default=2, ge=1)
 
