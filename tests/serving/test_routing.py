@@ -188,10 +188,18 @@ def defect(*_):
     raise RuntimeError("a defect")
 
 
-def test_a_challenger_and_a_shadow_that_fail_harm_no_answer(registered, real_registry, transactions, caplog):
+def no_number(_outputs, inputs):
+    [matrix] = inputs.values()
+    return [np.full(len(matrix), np.nan, dtype=np.float32)]
+
+
+@pytest.mark.parametrize("fault", [defect, no_number])
+def test_a_challenger_and_a_shadow_that_fail_harm_no_answer(
+    registered, real_registry, transactions, caplog, fault
+):
     def break_it(runtime):
-        runtime.models.roles.challenger.scorer._run = defect
-        runtime.models.roles.shadow.scorer._run = defect
+        runtime.models.roles.challenger.scorer._run = fault
+        runtime.models.roles.shadow.scorer._run = fault
 
     statuses, _ = in_process(registered, real_registry.uri, transactions(5), break_it, challenger_share=1)
     assert statuses == [200] * 6

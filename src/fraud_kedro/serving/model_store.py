@@ -107,6 +107,8 @@ class ModelStore:
         self._registry = Registry(settings.registry, fail_fast=True)
         self._local = settings.local_bundle
         self._local_stamp: tuple[int, int] | None = None
+        # Why the registry did not answer when it was asked for the champion.
+        self._unreachable: RegistryError | None = None
         self._lock = threading.Lock()
 
     @property
@@ -137,8 +139,10 @@ class ModelStore:
         try:
             champion = self._registry.find("champion")
             problem = None if champion else f"The registry has no champion. {_CHOOSE}"
+            self._unreachable = None
         except RegistryError as error:
             champion, problem = None, str(error)
+            self._unreachable = error
         found: ServedModel | None = None
         if champion is not None:
             if _is(self.current, champion):
@@ -165,9 +169,14 @@ class ModelStore:
         champion = self.current
         found, problem = running, None
         try:
+            # It is not asked again at once: a server that is gone takes seconds to say so.
+            if self._unreachable is not None:
+                raise self._unreachable
             version = self._registry.find(role) if pinned is None else self._registry.version(pinned)
         except RegistryError as error:
-            problem = str(error)
+            # Without a registry nobody has asked for a shadow.
+            if running is not None or pinned is not None or role == "challenger":
+                problem = str(error)
         else:
             if champion is None or version is None or _is(champion, version):
                 found = None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 import msgspec
+import numpy as np
 import uuid_utils
 from prometheus_client import Counter
 
@@ -356,10 +357,13 @@ def _scored(
     if not transactions:
         return []
     scorer = model.scorer
-    probabilities = scorer.probabilities(scorer.matrix([t.values for t in transactions])).tolist()
+    probabilities = scorer.probabilities(scorer.matrix([t.values for t in transactions]))
+    if role == "challenger" and not np.isfinite(probabilities).all():
+        # The log takes numbers alone, and would refuse the champion's rows of the same commit.
+        raise ValueError("the challenger's probability is no number")
     return [
         _record(model, transaction, probability, arrived, request_id, role)
-        for transaction, probability in zip(transactions, probabilities, strict=True)
+        for transaction, probability in zip(transactions, probabilities.tolist(), strict=True)
     ]
 
 

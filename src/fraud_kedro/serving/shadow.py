@@ -110,6 +110,9 @@ class Shadow:
             except Exception as error:
                 # Whatever is wrong with the shadow is no matter of the answers: counted, and said once.
                 self._failed.inc(len(part))
+                if self._closing:
+                    # The service ends, and a log that fails would hold it up.
+                    return
                 if model.name not in self._complained:
                     self._complained.add(model.name)
                     known = isinstance(error, PredictionLogError)
