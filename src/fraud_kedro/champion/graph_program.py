@@ -29,8 +29,6 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.shape_inference import InferenceError
-from onnx.version_converter import ConvertError, convert_version
 
 from fraud_kedro.champion.tree_paths import tree_paths
 from fraud_kedro.champion.tree_reasons import TreeReasons
@@ -41,8 +39,8 @@ Floats = NDArray[np.float64]
 # Nearer than this to the reference, a chord is replaced by the tangent.
 _NEAR = 1e-9
 
-# From here on bounds, axes and sizes are inputs; before they were attributes.
-_OPSET = 13
+# Attributes up to opset 10 or 12, inputs after it.
+_ONCE_ATTRIBUTES = {"Clip": ("min", "max"), "Split": ("split",), "Squeeze": ("axes",), "Unsqueeze": ("axes",)}
 
 
 @dataclass(frozen=True)
@@ -108,16 +106,12 @@ class GraphProgram:
 
     def __init__(self, model: bytes, background: NDArray[np.float32]) -> None:
         try:
-            graph = _in_one_dialect(onnx.load_model_from_string(model)).graph
+            graph = onnx.load_model_from_string(model).graph
         except DecodeError as error:
             raise ExplanationError(f"the graph cannot be read: {error}") from error
         self._n_features = background.shape[1]
+        _with_inputs(graph)
         self._constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-        self._constants |= {
-            node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-            for node in graph.node
-            if node.op_type == "Constant" and node.attribute[0].name == "value"
-        }
         if len(graph.input) != 1 or len(graph.output) != 1:
             raise ExplanationError("the graph has several inputs or outputs")
         self._input = graph.input[0].name
@@ -265,21 +259,28 @@ def _without_sigmoid(
         last = back(back(exponential, "Exp").input[0], "Neg")
     ends = {id(node) for node in tail}
     return (
-        [node for node in graph.node if id(node) not in ends and node.output[0] not in constants],
+        [node for node in graph.node if id(node) not in ends],
         last.input[0],
         (low, high),
     )
 
 
-def _in_one_dialect(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring an older graph to the operators the rules are written for."""
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    if opsets.get("", _OPSET) >= _OPSET:
-        return model
-    try:
-        return convert_version(model, _OPSET)
-    except (ConvertError, InferenceError, RuntimeError) as error:
-        raise ExplanationError(f"the graph cannot be read: {' '.join(str(error).split())}") from error
+def _with_inputs(graph: onnx.GraphProto) -> None:
+    """Bring an older graph to the form of newer ones, whose rules are below.
+
+    `onnx.version_converter` does it as well, but holds up every other thread meanwhile.
+    """
+    for number, node in enumerate(graph.node):
+        moved = _ONCE_ATTRIBUTES.get(node.op_type, ())
+        given = {item.name: item for item in node.attribute if item.name in moved}
+        for name in moved if given else ():
+            constant = f"{name} of {number}" if name in given else ""
+            node.input.append(constant)
+            if constant:
+                value = np.asarray(helper.get_attribute_value(given[name]))
+                kind = np.float32 if value.dtype.kind == "f" else np.int64
+                graph.initializer.append(numpy_helper.from_array(value.astype(kind), constant))
+                node.attribute.remove(given[name])
 
 
 def _log_odds(bound: NDArray[Any] | None) -> float:
