@@ -36,6 +36,19 @@ from fraud_kedro.champion.bundle_writer import write_bundle
 from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file in one process, and in the same one all files that share the quick run."""
+    of_the_quick_run = {item.path for item in items if "quick" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(
+            pytest.mark.xdist_group(
+                "quick" if item.path in of_the_quick_run else f"{item.path.parent.name}/{item.path.name}"
+            )
+        )
+
+
 FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
 
 MakeBundle = Callable[..., Bundle]

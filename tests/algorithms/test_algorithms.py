@@ -213,3 +213,14 @@ def test_a_search_grows_small_forests_and_finds_parameters_of_a_whole_one():
     assert suggested["n_estimators"] < algorithm.defaults["n_estimators"]
     found = algorithm.fixed_parameters(None, suggested)
     assert found == {**suggested, "n_estimators": algorithm.defaults["n_estimators"]}
+
+
+def test_a_forest_scores_the_same_to_the_last_bit_whatever_threads_it_was_fitted_with(train):
+    algorithm = get_algorithm("random_forest")
+    one, two = (
+        algorithm.fit(train, {**algorithm.defaults, **QUICK["random_forest"]}, seed=1, n_jobs=threads)
+        for threads in (1, 2)
+    )
+    expected = algorithm.log_odds(one, train.features)
+    for _ in range(5):
+        np.testing.assert_array_equal(algorithm.log_odds(two, train.features), expected)

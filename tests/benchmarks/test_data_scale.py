@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,29 +9,17 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import polars as pl
 import pytest
 
+from benchmarks import data_scale
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import simulate
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "data_scale.py"
 ROWS = 28_481
-
-
-@pytest.fixture(scope="module")
-def data_scale() -> ModuleType:
-    """The program as a module."""
-    spec = importlib.util.spec_from_file_location("data_scale", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -94,7 +81,7 @@ def test_a_small_size_runs_and_leaves_figures_and_its_table_alone(tmp_path: Path
     assert pl.scan_parquet(tables / "x0.1").select(pl.len()).collect().item() == ROWS
 
 
-def test_a_table_too_large_for_pandas_is_a_result(data_scale: ModuleType, tmp_path: Path) -> None:
+def test_a_table_too_large_for_pandas_is_a_result(tmp_path: Path) -> None:
     table = tmp_path / "table"
     table.mkdir()
     # Small on the disk, 500 MB in memory.
@@ -107,7 +94,7 @@ def test_a_table_too_large_for_pandas_is_a_result(data_scale: ModuleType, tmp_pa
     assert line.startswith("| 2,000,000 | baseline: pandas | out of memory at 1 GiB (read) after ")
 
 
-def test_pandas_names_the_value_that_is_wrong(data_scale: ModuleType, table: Path, tmp_path: Path) -> None:
+def test_pandas_names_the_value_that_is_wrong(table: Path, tmp_path: Path) -> None:
     part = table / "part-000.parquet"
     pl.read_parquet(part).with_columns(pl.lit(float("nan")).alias("V3")).write_parquet(part)
     found = data_scale.measure_baseline(table, tmp_path, limit_gibibytes=16)
@@ -115,14 +102,14 @@ def test_pandas_names_the_value_that_is_wrong(data_scale: ModuleType, table: Pat
     assert found["failed_step"] == "check"
 
 
-def test_a_kept_table_of_another_size_is_refused(data_scale: ModuleType, table: Path) -> None:
+def test_a_kept_table_of_another_size_is_refused(table: Path) -> None:
     with pytest.raises(SystemExit, match=r"x0\.1 holds 28,481 rows, not 284,807\. Remove it"):
         data_scale.draw_here(284_807, table)
     assert (table / "part-000.parquet").exists()
 
 
 def test_a_full_disk_is_an_error_before_anything_is_drawn(
-    data_scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(12 * 2**30))
@@ -144,15 +131,15 @@ def test_a_full_disk_is_an_error_before_anything_is_drawn(
         (_figures(100, failure="out of memory at 16 GiB"), False),
     ],
 )
-def test_the_promise_is_time_and_memory(data_scale: ModuleType, many: dict[str, Any], kept: bool) -> None:
+def test_the_promise_is_time_and_memory(many: dict[str, Any], kept: bool) -> None:
     assert data_scale.promises([_figures(1), many])["kept"] is kept
 
 
-def test_no_promise_is_judged_without_both_sizes(data_scale: ModuleType) -> None:
+def test_no_promise_is_judged_without_both_sizes() -> None:
     assert data_scale.promises([_figures(1), _figures(10)]) is None
 
 
-def test_only_pandas_may_fail_and_only_for_want_of_memory(data_scale: ModuleType) -> None:
+def test_only_pandas_may_fail_and_only_for_want_of_memory() -> None:
     pipeline = _figures(10, failure="out of memory at 16 GiB")
     too_large = {**pipeline, "program": "baseline: pandas"}
     wrong = {**too_large, "failure": "ended with code 1: V3 has values that are not finite"}
@@ -160,7 +147,7 @@ def test_only_pandas_may_fail_and_only_for_want_of_memory(data_scale: ModuleType
     assert data_scale.defects([_figures(1), pipeline, wrong]) == [pipeline, wrong]
 
 
-def test_programs_that_disagree_are_an_error(data_scale: ModuleType) -> None:
+def test_programs_that_disagree_are_an_error() -> None:
     rows = {"train": 170_000, "validation": 57_000, "test": 56_726}
     one = _figures(1, duplicates=1_081, parts=rows)
     other = {**one, "program": "baseline: pandas", "duplicates": 1_080, "parts": {**rows, "test": 56_727}}
@@ -171,7 +158,7 @@ def test_programs_that_disagree_are_an_error(data_scale: ModuleType) -> None:
         data_scale.require_agreement([{**one, "duplicates": 0}])
 
 
-def test_nodes_are_timed_with_their_data(data_scale: ModuleType) -> None:
+def test_nodes_are_timed_with_their_data() -> None:
     log = (
         "100.5 kedro.io.data_catalog Loading data from raw_transactions (TableFileDataset)...\n"
         "102.0 kedro.runner.sequential_runner Completed node: data_processing.prepare_transactions\n"

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from benchmarks import inference
 from fraud_kedro.algorithms.base import LabelledMatrix
 from fraud_kedro.algorithms.model import FraudModel
 from fraud_kedro.algorithms.registry import get_algorithm
-
-_spec = importlib.util.spec_from_file_location(
-    "inference_benchmark", Path(__file__).parents[2] / "benchmarks" / "inference.py"
-)
-inference = importlib.util.module_from_spec(_spec)
-sys.modules["inference_benchmark"] = inference
-_spec.loader.exec_module(inference)
 
 FEW = {
     "lightgbm": {"num_boost_round": 20},

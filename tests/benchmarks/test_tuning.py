@@ -7,31 +7,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks import tuning
 from fraud_kedro.algorithms.base import LabelledMatrix
 from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, get_algorithm
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import simulate
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "tuning.py"
-
-
-@pytest.fixture(scope="module")
-def tuning() -> ModuleType:
-    """The program as a module."""
-    spec = importlib.util.spec_from_file_location("tuning_benchmark", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _result(program: str, seconds: float, *steps: tuple[float, float]) -> dict[str, Any]:
@@ -86,7 +74,7 @@ def test_a_small_table_is_searched_by_all_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHM_NAMES)
-def test_every_algorithm_has_an_estimator_that_fits(tuning: ModuleType, name: str) -> None:
+def test_every_algorithm_has_an_estimator_that_fits(name: str) -> None:
     import optuna
 
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
@@ -99,19 +87,19 @@ def test_every_algorithm_has_an_estimator_that_fits(tuning: ModuleType, name: st
     assert estimator.predict_proba(features).shape == (80, 2)
 
 
-def test_only_what_the_program_itself_holds_for_better_is_judged(tuning: ModuleType) -> None:
+def test_only_what_the_program_itself_holds_for_better_is_judged() -> None:
     found = [tuning.Found(at, value, "x", lambda rows: rows) for at, value in enumerate((0.3, 0.2, 0.5, 0.5))]
     assert [one.seconds for one in tuning.better_and_better(found)] == [0, 2]
 
 
-def test_the_best_after_some_time_is_what_had_been_found_by_then(tuning: ModuleType) -> None:
+def test_the_best_after_some_time_is_what_had_been_found_by_then() -> None:
     result = _result("this project", 30, (5, 0.6), (10, 0.5), (20, 0.8))
     assert [tuning.step_at(result, seconds) for seconds in (4, 5, 19, 100)] == [None, 0, 1, 2]
     assert tuning.seconds_to(result, 0.7) == 20
     assert tuning.seconds_to(result, 0.9) is None
 
 
-def test_shares_of_time_are_of_the_other_programs_time(tuning: ModuleType) -> None:
+def test_shares_of_time_are_of_the_other_programs_time() -> None:
     labels = np.array([1, 1, 0, 0, 0, 0], dtype=np.int8)
     judged = LabelledMatrix(np.zeros((6, 1), dtype=np.float32), labels, np.ones(6))
     perfect, poor = np.array([6, 5, 4, 3, 2, 1.0]), np.array([6, 1, 5, 4, 3, 2.0])
@@ -126,7 +114,7 @@ def test_shares_of_time_are_of_the_other_programs_time(tuning: ModuleType) -> No
     assert against["after_a_tenth_of_its_time"][0] < 0
 
 
-def test_a_program_that_is_not_installed_is_one_line(tuning: ModuleType) -> None:
+def test_a_program_that_is_not_installed_is_one_line() -> None:
     absent = {"program": "baseline: FLAML", "failure": "not installed (pip install flaml)"}
     text = tuning.markdown([{"results": [absent], "comparison": {}}])
     assert "| 1 | baseline: FLAML | not installed (pip install flaml) |" in text

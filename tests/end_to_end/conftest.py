@@ -46,9 +46,9 @@ class Commands:
         return done
 
     @contextmanager
-    def serve(self, port: int | None = None) -> Iterator[str]:
+    def serve(self) -> Iterator[str]:
         """`bentoml serve` until the block ends; yields the address."""
-        port = port or _free_port()
+        port = _free_port()
         address = f"http://127.0.0.1:{port}"
         with (self.root / "serve.log").open("w") as log:
             server = subprocess.Popen(

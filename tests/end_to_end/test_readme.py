@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 from pathlib import Path
 
@@ -13,27 +12,24 @@ import pytest
 pytestmark = pytest.mark.slow
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-PORT = 8000
+ADDRESS = "http://127.0.0.1:8000"
 REQUESTS = re.findall(r"^curl .*?(?=^curl |^```)", README, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def served(quick):
-    """A service where the README expects it."""
+def answer_to(quick):
+    """What a request of the README gets, sent to a service on a port that is free."""
     commands, _ = quick
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", PORT)) == 0:
-            pytest.fail(f"Something listens on port {PORT}, where the README's requests go. Stop it first.")
-    with commands.serve(PORT):
-        yield
 
+    def answer(request: str) -> str:
+        assert ADDRESS in request
+        command = request.replace(ADDRESS, address).replace("curl -s", "curl -sf")
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
 
-def answer_to(request: str) -> str:
-    done = subprocess.run(
-        ["bash", "-c", request.replace("curl -s", "curl -sf")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{request}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    with commands.serve() as address:
+        yield answer
 
 
 def test_the_readme_has_its_requests():
@@ -41,18 +37,18 @@ def test_the_readme_has_its_requests():
 
 
 @pytest.mark.parametrize("request_text", REQUESTS, ids=lambda text: re.search(r":8000(\S+)", text)[1])
-def test_a_request_of_the_readme_is_answered(served, request_text):
+def test_a_request_of_the_readme_is_answered(answer_to, request_text):
     assert answer_to(request_text).strip()
 
 
-def test_the_readme_shows_the_fields_of_an_answer(served):
+def test_the_readme_shows_the_fields_of_an_answer(answer_to):
     shown = json.loads(re.search(r"```json\n(.*?)```", README, flags=re.DOTALL)[1])
     (single,) = (text for text in REQUESTS if ":8000/predict " in text)
 
     assert list(json.loads(answer_to(single))) == list(shown)
 
 
-def test_the_batch_of_the_readme_names_the_row_it_refuses(served):
+def test_the_batch_of_the_readme_names_the_row_it_refuses(answer_to):
     (batch,) = (text for text in REQUESTS if ":8000/predict/batch " in text)
 
     answer = json.loads(answer_to(batch))

@@ -74,9 +74,10 @@ class _RandomForest:
             random_state=seed,
             n_jobs=n_jobs,
         )
-        return forest.fit(
-            data.features, data.labels, sample_weight=fit_weights(data, settings["fit_weights"])
-        )
+        forest.fit(data.features, data.labels, sample_weight=fit_weights(data, settings["fit_weights"]))
+        # Threads add their trees' shares in the order in which they end: the last bits of a score would be
+        # chance, and with them a trial's value.
+        return forest.set_params(n_jobs=1)
 
     def fixed_parameters(self, estimator: RandomForestClassifier, parameters: Parameters) -> dict[str, Any]:
         settings = complete(self.name, self.defaults, parameters)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -76,7 +75,7 @@ def write_bundle(
         for name, content in payload.items()
     }
     sealed = metadata.model_copy(update={"files": files})
-    digest = metadata_digest(json.loads(sealed.model_dump_json(by_alias=True)))
+    digest = metadata_digest(sealed.model_dump(mode="json", by_alias=True))
     sealed = sealed.model_copy(update={"checksum": digest})
     payload[METADATA_FILE] = sealed.model_dump_json(by_alias=True, indent=2).encode()
     if registration is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_kedro.evaluation.measures import Measure
 from fraud_kedro.evaluation.metrics import ScoredRows
+
+Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.95
 # Weights of so many draws and rows are held at a time: 32 MB.
@@ -46,12 +49,35 @@ def bootstrap(
     -------
     dict of str to ndarray of shape (repetitions,)
     """
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    drawn = draws(rows, dict(enumerate(measures)), repetitions=repetitions, seed=seed)
+    return {name: values for found in drawn.values() for name, values in found.items()}
+
+
+def draws(
+    rows: ScoredRows, measures: Mapping[Key, Measure], *, repetitions: int, seed: int
+) -> dict[Key, dict[str, NDArray[np.float64]]]:
+    """The figures of several measures, each for itself, on the same resamples of the rows.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+        Whose labels and weights are drawn; their scores are the measures' matter.
+    measures : mapping of key to Measure
+    repetitions, seed : int
+
+    Returns
+    -------
+    dict of key to dict of str to ndarray of shape (repetitions,)
+    """
+    found: dict[Key, dict[str, list[NDArray[np.float64]]]] = {key: {} for key in measures}
     for weights in resampled_weights(rows, repetitions, seed):
-        for measure in measures:
-            for name, values in measure(weights).items():
-                found.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in found.items()}
+        for key, measured in measures.items():
+            for name, values in measured(weights).items():
+                found[key].setdefault(name, []).append(values)
+    return {
+        key: {name: np.concatenate(values) for name, values in of_key.items()}
+        for key, of_key in found.items()
+    }
 
 
 def resampled_weights(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from fraud_kedro.evaluation.metrics import ScoredRows
-from fraud_kedro.evaluation.thresholds import Costs, Cuts, decision_costs
+from fraud_kedro.evaluation.thresholds import Costs, Cuts, decision_costs, reaches
 from fraud_kedro.schema import SECONDS_PER_DAY
 
 Draws = NDArray[np.float64]
@@ -116,7 +116,7 @@ def decisions(rows: ScoredRows, cuts: Cuts) -> Measure:
     As `sklearn.metrics.precision_recall_fscore_support` with ``zero_division=0``:
     where nothing is flagged, precision is 0.
     """
-    flagged = rows.scores.astype(np.float32) >= np.float32(cuts.flag)
+    flagged = reaches(rows.scores, cuts.flag)
     fraud = rows.labels == 1
     sums = _sums(flagged & fraud, flagged & ~fraud, fraud, ~fraud)
 
@@ -151,6 +151,11 @@ def costs_of_decisions(rows: ScoredRows, cuts: Cuts, costs: Costs) -> Measure:
         return {"expected_cost": _ratio(cost, total), "savings": 1 - _ratio(cost, nothing)}
 
     return measured
+
+
+def selection_measure(figure: str, rows: ScoredRows, cuts: Cuts, costs: Costs) -> Measure:
+    """The measure that gives a figure candidates are chosen by: of the ranking, or `savings`."""
+    return costs_of_decisions(rows, cuts, costs) if figure == "savings" else ranking(rows)
 
 
 def probabilities(rows: ScoredRows, bins: int = CALIBRATION_BINS) -> Measure:

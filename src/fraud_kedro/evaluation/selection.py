@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_kedro.errors import TrainingError
-from fraud_kedro.evaluation.bootstrap import LEVEL, interval, resampled_weights
+from fraud_kedro.evaluation.bootstrap import LEVEL, draws, interval
 from fraud_kedro.evaluation.measures import Measure, measure, ranking
 from fraud_kedro.evaluation.metrics import ScoredRows
 
@@ -94,14 +94,12 @@ def paired_figures(
         If the rows do not define the figure.
     """
     rows = next(rows for rows, _ in candidates.values())
-    drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in candidates}
-    for weights in resampled_weights(rows, repetitions, seed):
-        for name, (_, measured) in candidates.items():
-            drawn[name].append(measured(weights)[figure])
+    measures = {name: measured for name, (_, measured) in candidates.items()}
+    drawn = draws(rows, measures, repetitions=repetitions, seed=seed)
     values = {name: measure(each, [measured]).get(figure) for name, (each, measured) in candidates.items()}
     return PairedFigures(
         {name: _defined(value, figure) for name, value in values.items()},
-        {name: np.concatenate(values) for name, values in drawn.items()},
+        {name: found[figure] for name, found in drawn.items()},
     )
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from fraud_kedro.champion.bundle import Metric
-from fraud_kedro.evaluation.bootstrap import interval, resampled_weights
-from fraud_kedro.evaluation.measures import decisions, measure, ranking
+from fraud_kedro.evaluation.bootstrap import draws, interval
+from fraud_kedro.evaluation.measures import Draws, Measure, Measured, decisions, measure, ranking
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.thresholds import Cuts
 from fraud_kedro.options import Options
@@ -98,12 +98,12 @@ def slices(
     parts = {key: part for key, part in _parts(rows, amount_bands) if len(part)}
     taken = {key: rows.take(part) for key, part in parts.items()}
     measures = {key: (ranking(part), decisions(part, cuts)) for key, part in taken.items()}
-    drawn: dict[tuple[str, str], dict[str, list[NDArray[np.float64]]]] = {key: {} for key in parts}
-    for weights in resampled_weights(rows, repetitions, seed):
-        for key, part in parts.items():
-            for each in measures[key]:
-                for name, values in each(weights[part]).items():
-                    drawn[key].setdefault(name, []).append(values)
+    drawn = draws(
+        rows,
+        {key: _of_part(part, measures[key]) for key, part in parts.items()},
+        repetitions=repetitions,
+        seed=seed,
+    )
     return tuple(
         Slice(
             by=by,
@@ -133,12 +133,20 @@ def _parts(
             )
 
 
-def _metrics(
-    values: Mapping[str, float], drawn: Mapping[str, list[NDArray[np.float64]]]
-) -> dict[str, Metric]:
+def _of_part(part: NDArray[np.intp], measures: Sequence[Measure]) -> Measure:
+    """Measures that were made for a part, called with weights of the whole."""
+
+    def measured(weights: Draws) -> Measured:
+        own = weights[part]
+        return {name: values for each in measures for name, values in each(own).items()}
+
+    return measured
+
+
+def _metrics(values: Mapping[str, float], drawn: Mapping[str, NDArray[np.float64]]) -> dict[str, Metric]:
     found = {}
     for name in SLICE_FIGURES:
         if name in values:
-            low, high = interval(np.concatenate(drawn[name])) or (None, None)
+            low, high = interval(drawn[name]) or (None, None)
             found[name] = Metric(value=values[name], low=low, high=high)
     return found

@@ -239,6 +239,17 @@ def cost_curve(
     return np.asarray(cost / weights.sum())
 
 
+def reaches(scores: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:
+    """Which scores are at or above a threshold, compared as float32, as the service compares."""
+    return np.asarray(scores.astype(np.float32, copy=False) >= np.float32(threshold))
+
+
+def decided(scores: NDArray[np.floating[Any]], cuts: Cuts) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which scores are reviewed, and which declined; the others are approved."""
+    declined = reaches(scores, cuts.decline)
+    return reaches(scores, cuts.flag) & ~declined, declined
+
+
 def decision_costs(rows: ScoredRows, cuts: Cuts, costs: Costs) -> NDArray[np.float64]:
     """What the decision about each transaction costs, without its weight.
 
@@ -256,9 +267,7 @@ def decision_costs(rows: ScoredRows, cuts: Cuts, costs: Costs) -> NDArray[np.flo
     """
     if rows.amounts is None:
         raise ValueError("costs need the amount of each transaction")
-    scores = rows.scores.astype(np.float32)
-    declined = scores >= np.float32(cuts.decline)
-    reviewed = (scores >= np.float32(cuts.flag)) & ~declined
+    reviewed, declined = decided(rows.scores, cuts)
     fraud = rows.labels == 1
     approved_fraud = np.where(fraud & ~reviewed & ~declined, rows.amounts, 0.0)
     return np.asarray(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from fraud_kedro.champion.bundle import Metric
 
@@ -28,6 +29,11 @@ def figure_title(name: str) -> str:
     """A figure's title; its own name where it has none."""
     alerts = _ALERTS.fullmatch(name)
     return f"Precision of {alerts[1]} alerts a day" if alerts else _TITLES.get(name, name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence has them: ``a, b and c``."""
+    return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
 def interval_text(low: float | None, high: float | None, sign: str = "") -> str:

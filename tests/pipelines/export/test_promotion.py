@@ -13,7 +13,7 @@ from fraud_kedro.evaluation.selection import paired_figures
 from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.pipelines.export.options import PromotionOptions
 from fraud_kedro.pipelines.export.parity import ParityReport, RowSetParity
-from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
+from fraud_kedro.pipelines.export.promotion import Contender, GateRows, decide, has_not_seen
 
 SIMULATED = DataSource(kind="simulated", name="simulated", location="simulator")
 REAL = DataSource(kind="real", name="creditcard", location="creditcard.csv")
@@ -23,7 +23,7 @@ LABELS = (np.arange(2000) % 25 == 0).astype(np.int8)
 WEIGHTS = np.ones(2000)
 # Every fourth fraud in each band of amounts.
 AMOUNTS = np.repeat([5.0, 50.0, 200.0, 900.0], 25)[np.arange(2000) % 100]
-ROWS = JudgedRows(LABELS, WEIGHTS, AMOUNTS)
+ROWS = GateRows(LABELS, WEIGHTS, AMOUNTS)
 PARITY = ParityReport(
     algorithm="logistic_regression",
     tolerance=1e-5,

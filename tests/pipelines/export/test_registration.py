@@ -30,17 +30,6 @@ def registry(active_run):
     return current_registry()
 
 
-@pytest.fixture
-def bundle(make_bundle, tmp_path):
-    return make_bundle(tmp_path / "bundle", version=None)
-
-
-@pytest.fixture
-def twin(logistic_graph):
-    """The graph of an evaluation twin: other coefficients than the bundle's."""
-    return onnx.load_from_string(logistic_graph([0.01] * 30, -2.0))
-
-
 def decided(outcome, version, reason="because"):
     return Promotion(
         outcome=outcome,

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import onnx
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -24,16 +23,6 @@ from fraud_kedro.pipelines.export.registration import (
     record_promotion,
     register_bundle,
 )
-
-
-@pytest.fixture
-def bundle(make_bundle, tmp_path):
-    return make_bundle(tmp_path / "bundle", version=None)
-
-
-@pytest.fixture
-def twin(logistic_graph):
-    return onnx.load_from_string(logistic_graph([0.01] * 30, -2.0))
 
 
 def export(bundle, twin):

@@ -11,6 +11,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from fraud_kedro.evaluation.measures import FALSE_POSITIVE_RATES
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.plots.style import FAINT, FRAUD, LEAST_SHARE, logarithmic, panels, share_axis
+from fraud_kedro.evaluation.thresholds import reaches
 
 _F1 = (0.2, 0.4, 0.6, 0.8)
 
@@ -28,7 +29,7 @@ def ranking_figure(title: str, rows: ScoredRows, flag: float) -> Figure:
     figure, (roc, precision_recall, lifted) = panels(
         title, ("ROC", "Precision and recall, lines of equal F1", "Lift")
     )
-    flagged = rows.scores.astype(np.float32) >= np.float32(flag)
+    flagged = reaches(rows.scores, flag)
     weight, fraud = rows.weights, rows.labels == 1
     caught, alarms = weight[flagged & fraud].sum(), weight[flagged & ~fraud].sum()
     recall = caught / weight[fraud].sum()

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import Histogram, SelfTest
 from fraud_kedro.champion.scorer import session_options
+from fraud_kedro.evaluation.thresholds import reaches
 from fraud_kedro.pipelines.export.model_card import CHANGES, Origin
-from fraud_kedro.pipelines.model_input import labelled_matrix
+from fraud_kedro.pipelines.model_input import labelled_matrix, row_weights
 from fraud_kedro.pipelines.training.scored import SCORE
 from fraud_kedro.schema import ResolvedSchema
 
@@ -82,7 +83,7 @@ def single_row_latency_ms(graph: bytes, features: NDArray[np.float32], rows: int
 
 def reference_parquet(validation_scores: pl.DataFrame, schema: ResolvedSchema, rows: int, seed: int) -> bytes:
     """A bounded sample of held-out rows with their scores and weights, as Parquet."""
-    weights = pl.Series(WEIGHT, labelled_matrix(validation_scores, schema).weights)
+    weights = pl.Series(WEIGHT, row_weights(validation_scores, schema))
     columns = [*schema.features, SCORE]
     frame = validation_scores.select(columns).with_columns(weights)
     if frame.height > rows:
@@ -121,15 +122,15 @@ def _medians(features: NDArray[np.float32], weights: NDArray[np.float64]) -> NDA
 
 def score_histogram(validation_scores: pl.DataFrame, schema: ResolvedSchema) -> Histogram:
     """Weighted shares of the held-out scores between fixed edges."""
-    weights = labelled_matrix(validation_scores, schema).weights
+    weights = row_weights(validation_scores, schema)
     counts, _ = np.histogram(validation_scores[SCORE].to_numpy(), bins=_HISTOGRAM_EDGES, weights=weights)
     return Histogram(edges=_HISTOGRAM_EDGES, shares=tuple((counts / counts.sum()).tolist()))
 
 
 def flag_rate(validation_scores: pl.DataFrame, schema: ResolvedSchema, flag: float) -> float:
     """Weighted share of held-out transactions at or above the threshold."""
-    weights = labelled_matrix(validation_scores, schema).weights
-    flagged = validation_scores[SCORE].to_numpy().astype(np.float32) >= np.float32(flag)
+    weights = row_weights(validation_scores, schema)
+    flagged = reaches(validation_scores[SCORE].to_numpy(), flag)
     return float(weights[flagged].sum() / weights.sum())
 
 

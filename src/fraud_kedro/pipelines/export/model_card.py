@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fraud_kedro.algorithms.registry import ENSEMBLE
 from fraud_kedro.champion.bundle import BundleMetadata, DataRecord, Metric, Thresholds
 from fraud_kedro.evaluation.slices import SLICE_FIGURES, Slice
-from fraud_kedro.evaluation.wording import figure_title, interval_text, metric_text
+from fraud_kedro.evaluation.wording import figure_title, interval_text, listed, metric_text
 from fraud_kedro.pipelines.export.parity import ParityReport
 from fraud_kedro.pipelines.training.options import NOISE, Comparison, Difference, Evaluation
 
@@ -95,15 +95,11 @@ def _ensemble(comparison: Comparison, evaluation: Evaluation) -> list[str]:
         if each.algorithm not in members and each is not evaluation
     ]
     left = (
-        f"Left out: {_listed(others)}, without which the mean ranks clearly better on validation rows."
+        f"Left out: {listed(others)}, without which the mean ranks clearly better on validation rows."
         if others
         else "No candidate was left out."
     )
-    return ["", f"The mean of the calibrated log-odds of {_listed(members)}. {left}"]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " and ".join(", ".join(names).rsplit(", ", 1))
+    return ["", f"The mean of the calibrated log-odds of {listed(members)}. {left}"]
 
 
 def _intended_use(metadata: BundleMetadata) -> list[str]:

@@ -33,7 +33,7 @@ from fraud_kedro.pipelines.export.edge_rows import edge_rows, rows_not_finite
 from fraud_kedro.pipelines.export.model_card import model_card
 from fraud_kedro.pipelines.export.options import ExportOptions, Promotion, Registrations
 from fraud_kedro.pipelines.export.parity import ParityReport, check_parity
-from fraud_kedro.pipelines.export.promotion import Contender, JudgedRows, decide, has_not_seen
+from fraud_kedro.pipelines.export.promotion import Contender, GateRows, decide, has_not_seen
 from fraud_kedro.pipelines.export.registration import (
     apply_promotion,
     bundle_draft,
@@ -187,7 +187,7 @@ def promote(
     promotion = decide(
         candidate,
         reigning,
-        JudgedRows(data.labels, data.weights, test[resolved_schema.amount].to_numpy()),
+        GateRows(data.labels, data.weights, test[resolved_schema.amount].to_numpy()),
         figure=comparison.figure,
         costs=comparison.candidates[0].costs,
         latency_ms=single_row_latency_ms(bundle.model, data.features),

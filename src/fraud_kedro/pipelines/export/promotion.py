@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_kedro.champion.bundle import BundleMetadata, Metric
-from fraud_kedro.evaluation.measures import Measure, costs_of_decisions, ranking
+from fraud_kedro.evaluation.measures import Measure, selection_measure
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.selection import paired_figures
 from fraud_kedro.evaluation.slices import by_amount
-from fraud_kedro.evaluation.thresholds import Costs
+from fraud_kedro.evaluation.thresholds import Costs, reaches
 from fraud_kedro.pipelines.export.options import Limit, Promotion, PromotionOptions, SliceRecall
 from fraud_kedro.pipelines.export.parity import ParityReport
 
@@ -49,11 +49,11 @@ class Contender:
         """Which test rows are at or above its flag threshold, compared as float32."""
         if self.scores is None:
             raise ValueError(f"version {self.version} has not been scored")
-        return np.asarray(self.scores >= np.float32(self.metadata.thresholds.flag))
+        return reaches(self.scores, self.metadata.thresholds.flag)
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class GateRows:
     """What both sides are judged on.
 
     Attributes
@@ -69,7 +69,7 @@ class JudgedRows:
 def decide(
     candidate: Contender,
     reigning: Contender | None,
-    rows: JudgedRows,
+    rows: GateRows,
     *,
     figure: str,
     costs: Costs,
@@ -84,7 +84,7 @@ def decide(
     ----------
     candidate, reigning : Contender
         `reigning` is None where no version has the alias.
-    rows : JudgedRows
+    rows : GateRows
         The candidate's test rows.
     figure : str
         The selection metric: one of the ranking, or `savings`.
@@ -172,19 +172,15 @@ def decide(
     return outcome("challenger", f"{shown}: {short}", difference)
 
 
-def _measured(
-    contender: Contender, rows: JudgedRows, figure: str, costs: Costs
-) -> tuple[ScoredRows, Measure]:
+def _measured(contender: Contender, rows: GateRows, figure: str, costs: Costs) -> tuple[ScoredRows, Measure]:
     if contender.scores is None:
         raise ValueError(f"version {contender.version} has not been scored")
     scored = ScoredRows(rows.labels, contender.scores.astype(np.float64), rows.weights, rows.amounts)
-    if figure == "savings":
-        return scored, costs_of_decisions(scored, contender.metadata.thresholds, costs)
-    return scored, ranking(scored)
+    return scored, selection_measure(figure, scored, contender.metadata.thresholds, costs)
 
 
 def slice_recalls(
-    candidate: Contender, reigning: Contender, rows: JudgedRows, options: PromotionOptions
+    candidate: Contender, reigning: Contender, rows: GateRows, options: PromotionOptions
 ) -> dict[str, SliceRecall]:
     """Weighted recall of both sides by band of amounts, where a band has frauds enough."""
     if candidate.scores is None or reigning.scores is None:

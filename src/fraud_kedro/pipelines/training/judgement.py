@@ -23,7 +23,7 @@ from fraud_kedro.evaluation.measures import (
 )
 from fraud_kedro.evaluation.metrics import ScoredRows
 from fraud_kedro.evaluation.slices import slices
-from fraud_kedro.evaluation.thresholds import covered_days
+from fraud_kedro.evaluation.thresholds import covered_days, decided
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.pipelines.training.options import (
     NOISE,
@@ -167,15 +167,13 @@ def _with_interval(value: float, drawn: np.ndarray) -> Metric:
 
 
 def _decision_counts(rows: ScoredRows, thresholds: Thresholds) -> dict[str, dict[str, float]]:
-    scores = rows.scores.astype(np.float32)
-    decline = scores >= np.float32(thresholds.decline)
-    review = (scores >= np.float32(thresholds.flag)) & ~decline
+    review, decline = decided(rows.scores, thresholds)
     return {
         name: {
-            kind: float(rows.weights[decided & (rows.labels == label)].sum())
+            kind: float(rows.weights[chosen & (rows.labels == label)].sum())
             for kind, label in (("legitimate", 0), ("fraud", 1))
         }
-        for name, decided in (("approve", ~review & ~decline), ("review", review), ("decline", decline))
+        for name, chosen in (("approve", ~review & ~decline), ("review", review), ("decline", decline))
     }
 
 

@@ -11,6 +11,7 @@ from fraud_kedro.evaluation.calibration_choice import AUTO
 from fraud_kedro.evaluation.calibration_fit import CALIBRATION_METHODS
 from fraud_kedro.evaluation.slices import AmountBands, Slice
 from fraud_kedro.evaluation.thresholds import Costs, ThresholdPolicy
+from fraud_kedro.evaluation.wording import listed
 from fraud_kedro.options import Options
 
 
@@ -244,7 +245,7 @@ class Comparison(Options):
             kind = {NOISE: "not told apart from it", name: "worse"}.get(each.verdict, "better")
             groups[kind].append(each.second)
         told = "; ".join(
-            f"{' and '.join(', '.join(names).rsplit(', ', 1))} "
+            f"{listed(names)} "
             f"{'is' if len(names) == 1 else 'are'} {kind}{' (noise)' if kind.startswith('not') else ''}"
             for kind, names in groups.items()
             if names

@@ -7,6 +7,7 @@ import polars as pl
 
 from fraud_kedro.champion.bundle import DataRecord
 from fraud_kedro.evaluation.metrics import ScoredRows
+from fraud_kedro.pipelines.model_input import row_weights
 from fraud_kedro.schema import ResolvedSchema
 
 SCORE = "probability"
@@ -21,11 +22,10 @@ def scored_table(frame: pl.DataFrame, schema: ResolvedSchema, probability: np.nd
 
 def scored_rows(frame: pl.DataFrame, schema: ResolvedSchema) -> ScoredRows:
     """Labels, scores, weights (1 where the table has none), amounts and seconds of a table with a score."""
-    weights = frame[schema.sample_weight].to_numpy() if schema.sample_weight else np.ones(frame.height)
     return ScoredRows(
         frame[schema.label].to_numpy().astype(np.int8),
         frame[SCORE].to_numpy(),
-        weights.astype(np.float64),
+        row_weights(frame, schema),
         frame[schema.amount].to_numpy().astype(np.float64),
         frame[schema.time].to_numpy().astype(np.float64),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from fraud_kedro.algorithms.registry import CANDIDATE_NAMES, ENSEMBLE
 from fraud_kedro.errors import TrainingError
-from fraud_kedro.evaluation.measures import costs_of_decisions, measure, ranking
+from fraud_kedro.evaluation.measures import measure, selection_measure
 from fraud_kedro.evaluation.selection import Lead, paired_figures
 from fraud_kedro.pipelines.training.options import Choice, Standing, TrainingOptions, figure_of
 from fraud_kedro.pipelines.training.scored import scored_rows
@@ -40,9 +40,7 @@ def choose_champion(
     candidates = {}
     for name, scores, thresholds in zip(CANDIDATE_NAMES, validated[::2], validated[1::2], strict=True):
         rows = scored_rows(scores, resolved_schema)
-        measured = (
-            costs_of_decisions(rows, thresholds, training.costs) if figure == "savings" else ranking(rows)
-        )
+        measured = selection_measure(figure, rows, thresholds, training.costs)
         if figure not in measure(rows, [measured]):
             raise TrainingError(
                 f"The objective {tuning.objective} is not defined on the validation part, whose frauds have "
