@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,8 +57,13 @@ def answer(record: PredictionRecord) -> Answer:
         probability=record.probability,
         decision=record.decision,
         model_version=record.model_version,
-        timestamp=f"{record.timestamp.isoformat(timespec='microseconds')[:-6]}Z",
+        timestamp=timestamp_text(record.timestamp),
     )
+
+
+def timestamp_text(moment: datetime) -> str:
+    """Write a moment in UTC as answers have it."""
+    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def refusal(

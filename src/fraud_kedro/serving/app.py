@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
+from fraud_kedro.serving.bodies import GONE, REQUEST_ID_KEY, BodyTooLargeError, too_large
 from fraud_kedro.serving.documents import (
     BatchPredictions,
     Health,
@@ -25,15 +26,7 @@ from fraud_kedro.serving.documents import (
     Refusal,
     ReloadResult,
 )
-from fraud_kedro.serving.hot_path import (
-    GONE,
-    REQUEST_ID_KEY,
-    BodyTooLargeError,
-    ClientGoneError,
-    inspect_headers,
-    read_body,
-    too_large,
-)
+from fraud_kedro.serving.hot_path import ClientGoneError, inspect_headers, read_body
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.openapi import BATCH, TRANSACTION, json_body, request_schemas
@@ -110,10 +103,7 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
     )
     async def predict_batch(request: Request) -> Response:
         """Score many transactions; those that are wrong do not hold up the others."""
-        body, request_id = await _json(request, settings.max_batch_bytes)
-        if isinstance(body, Reply):
-            return _response(body)
-        return _response(await predictor.predict_batch(body, request_id))
+        return await predictor.batches.respond(request)
 
     @app.get(
         "/predict/batch/template",

@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 from fraud_kedro.serving.answers import Reply, refusal
+from fraud_kedro.serving.batch_service import BATCH
+from fraud_kedro.serving.bodies import GONE, REQUEST_ID_KEY, BodyTooLargeError, too_large
 from fraud_kedro.serving.guard import OPEN
 from fraud_kedro.serving.logs import REQUEST_ID_FIELD
 from fraud_kedro.serving.runtime import Runtime
@@ -25,8 +27,6 @@ PREDICT = "/predict"
 
 _JSON = b"application/json"
 _REQUEST_ID = b"x-request-id"
-# Where the layers behind find it.
-REQUEST_ID_KEY = "fraud_kedro.request_id"
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -36,18 +36,12 @@ _SECURITY = (
 _JSON_SECURITY = (*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 _PAGE_SECURITY = (*_SECURITY, (b"content-security-policy", b"frame-ancestors 'self'"))
 _MAX_DIGITS = 15
-
-
-# Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
-GONE = Reply(499, b"")
+# Of a body that the layers behind hold whole.
+_HELD_BYTES = 64 * 1024 * 1024
 
 
 class ClientGoneError(Exception):
     """The client hung up before its body was whole."""
-
-
-class BodyTooLargeError(Exception):
-    """The body is larger than the limit."""
 
 
 class HotPath:
@@ -59,7 +53,7 @@ class HotPath:
         What comes behind.
     runtime : Runtime
     api : ASGI application
-        The HTTP API, which answers the probes.
+        The HTTP API, which answers the probes and batches.
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime, api: ASGIApp) -> None:
@@ -70,7 +64,7 @@ class HotPath:
         self._access_log = runtime.settings.access_log
         self._predict = runtime.predictor.predict
         self._limit = runtime.settings.max_body_bytes
-        self._batch_limit = runtime.settings.max_batch_bytes
+        self._held_limit = min(runtime.settings.max_batch_bytes, _HELD_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse, or hand on."""
@@ -92,6 +86,10 @@ class HotPath:
         if scope["method"] == "POST":
             if path == PREDICT:
                 await self._answer(scope, receive, send, request_id)
+                return
+            if path == BATCH:
+                # It reads its body in parts and streams its answer; the layers behind hold both whole.
+                await self._api(scope, receive, _marked(send, request_id))
                 return
             await self._limited(scope, receive, _marked(send, request_id), request_id)
             return
@@ -116,13 +114,13 @@ class HotPath:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Let a body through that is within the limit; the layers behind would hold it whole as well."""
-        if _length(scope) > self._batch_limit:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+        if _length(scope) > self._held_limit:
+            await send_reply(send, too_large(self._held_limit), request_id)
             return
         try:
-            body = await read_body(receive, self._batch_limit)
+            body = await read_body(receive, self._held_limit)
         except BodyTooLargeError:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+            await send_reply(send, too_large(self._held_limit), request_id)
             return
         except ClientGoneError:
             await send_reply(send, GONE, request_id)
@@ -258,11 +256,6 @@ def _request_id(scope: Scope) -> str:
 async def _hang_up(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Refuse a WebSocket before it is open: the client gets 403."""
     await send({"type": "websocket.close", "code": 1008})
-
-
-def too_large(limit: int) -> Reply:
-    """Refuse a body for its size."""
-    return refusal(413, f"The body should have at most {limit} bytes. Send it in parts.")
 
 
 def _length(scope: Scope) -> int:

@@ -53,7 +53,7 @@ class FraudDetection:
     @bentoml.api  # type: ignore[untyped-decorator]
     async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
-        return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
+        return _result(await runtime.predictor.batches.answer_json(encode({"transactions": transactions})))
 
 
 # The decorator's type says it gives the class back; it gives a service.

@@ -1,0 +1,191 @@
+"""Batches answered as tables: the columns that came, and those that are added."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from fraud_kedro.serving.batch import Answered
+from fraud_kedro.serving.batch_answers import row_error, timestamp_texts
+from fraud_kedro.serving.batch_formats import Format
+from fraud_kedro.serving.requests import TRANSACTION_ID
+
+ADDED = pa.schema(
+    [
+        (TRANSACTION_ID, pa.string()),
+        ("prediction", pa.int8()),
+        ("probability", pa.float64()),
+        ("decision", pa.string()),
+        ("model_version", pa.string()),
+        ("timestamp", pa.timestamp("us", "UTC")),
+        ("error", pa.string()),
+    ]
+)
+#: What an added column is called where the model reads one of its name.
+RENAMED = "answer_"
+
+# A part would make a poor row group.
+_ROW_GROUP = 32_768
+
+
+class TableAnswers:
+    """Writes CSV or Parquet.
+
+    Columns that came under the name of an added one, such as those of an
+    earlier answer, are replaced; where the model reads such a column, the added
+    one is called ``answer_...``.
+
+    Parameters
+    ----------
+    kind : Format
+    came : pyarrow.Schema, optional
+        The columns that came; none are repeated without.
+    known : sequence of str
+        The columns the model reads.
+    """
+
+    begun = True
+
+    def __init__(self, kind: Format, came: pa.Schema | None, known: Sequence[str]) -> None:
+        self._kind = kind
+        names = {name: RENAMED + name if name in known else name for name in ADDED.names}
+        added = [
+            pa.field(names[f.name], pa.string() if kind is Format.CSV and f.name == "timestamp" else f.type)
+            for f in ADDED
+        ]
+        taken = {field.name for field in added}
+        self._repeated = [] if came is None else [f.name for f in came if f.name not in taken]
+        fields = (
+            []
+            if came is None
+            else [_plain(f) if kind is Format.CSV else f for f in came if f.name not in taken]
+        )
+        self._schema = pa.schema([*fields, *added])
+        self._out = _Out()
+        self._has_header = False
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def part(self, answered: Answered) -> bytes:
+        """Add rows; Parquet comes by row group."""
+        part = answered.part
+        repeated = [] if part.columns is None else [part.columns[name] for name in self._repeated]
+        columns = [*repeated, *self._added(answered)]
+        batch = pa.RecordBatch.from_arrays(
+            [c if c.type == f.type else c.cast(f.type) for c, f in zip(columns, self._schema, strict=True)],
+            schema=self._schema,
+        )
+        if self._kind is Format.CSV:
+            return self._csv_header() + _csv(batch)
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        return self._flush() if self._rows >= _ROW_GROUP else b""
+
+    def end(self) -> Iterator[bytes]:
+        """Write what waits, and Parquet's end."""
+        if self._kind is Format.PARQUET:
+            yield self._flush()
+            self._parquet().close()
+            yield self._out.taken()
+
+    def close(self) -> None:
+        """Nothing is open outside of memory."""
+
+    def _added(self, answered: Answered) -> list[pa.Array]:
+        part, stored = answered.part, answered.stored
+        texts = timestamp_texts(stored)
+        rows: list[list[Any]] = [
+            [r.transaction_id for r in stored],
+            [r.prediction for r in stored],
+            [r.probability for r in stored],
+            [r.decision for r in stored],
+            [r.model_version for r in stored],
+            [texts[r.timestamp] for r in stored]
+            if self._kind is Format.CSV
+            else [r.timestamp for r in stored],
+            [None] * len(stored),
+        ]
+        if len(stored) < part.count:
+            spread: list[list[Any]] = [[None] * part.count for _ in rows]
+            for place, values in zip(spread, rows, strict=True):
+                for row, value in zip(answered.rows, values, strict=True):
+                    place[row] = value
+            for error in answered.errors:
+                spread[0][error.row - part.first] = error.transaction_id
+                spread[-1][error.row - part.first] = row_error(error.detail)
+            rows = spread
+        kinds = self._schema.types[-len(rows) :]
+        return [pa.array(values, kind) for values, kind in zip(rows, kinds, strict=True)]
+
+    def _flush(self) -> bytes:
+        if self._waiting:
+            self._parquet().write_table(pa.Table.from_batches(self._waiting), row_group_size=self._rows)
+            self._waiting, self._rows = [], 0
+        return self._out.taken()
+
+    def _parquet(self) -> pq.ParquetWriter:
+        if self._writer is None:
+            texts = [
+                f.name for f in self._schema if pa.types.is_string(f.type) or pa.types.is_dictionary(f.type)
+            ]
+            self._writer = pq.ParquetWriter(self._out, self._schema, use_dictionary=texts)
+        return self._writer
+
+    def _csv_header(self) -> bytes:
+        if self._has_header:
+            return b""
+        self._has_header = True
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(self._schema.names)
+        return text.getvalue().encode()
+
+
+class _Out(io.RawIOBase):
+    """Collects what is written; positions go on when it is taken away."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._position += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        found, self._parts = b"".join(self._parts), []
+        return found
+
+
+def _csv(batch: pa.RecordBatch) -> bytes:
+    """Write rows; Arrow quotes every text or none, so those parts are quoted that need it."""
+    for quoting in ("none", "needed"):
+        out = io.BytesIO()
+        options = pa_csv.WriteOptions(include_header=False, quoting_style=quoting)
+        try:
+            pa_csv.write_csv(batch, out, options)
+        except pa.ArrowInvalid:
+            if quoting == "needed":
+                raise
+        else:
+            break
+    return out.getvalue()
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """The field as CSV can write it."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    return pa.field(field.name, kind)
