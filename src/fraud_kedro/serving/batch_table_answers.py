@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fraud_kedro.serving.batch import Answered
 from fraud_kedro.serving.batch_answers import row_error, timestamp_texts
+from fraud_kedro.serving.batch_arrays import number_column, text_column
 from fraud_kedro.serving.batch_formats import Format
 from fraud_kedro.serving.requests import TRANSACTION_ID
 
@@ -29,6 +31,9 @@ ADDED = pa.schema(
 )
 #: What an added column is called where the model reads one of its name.
 RENAMED = "answer_"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 # A part would make a poor row group.
 _ROW_GROUP = 32_768
@@ -100,16 +105,16 @@ class TableAnswers:
 
     def _added(self, answered: Answered) -> list[pa.Array]:
         part, stored = answered.part, answered.stored
-        texts = timestamp_texts(stored)
+        moments: dict[datetime, Any] = dict(timestamp_texts(stored))
+        if self._kind is Format.PARQUET:
+            moments = {moment: (moment - _EPOCH) // _MICROSECOND for moment in moments}
         rows: list[list[Any]] = [
             [r.transaction_id for r in stored],
             [r.prediction for r in stored],
             [r.probability for r in stored],
             [r.decision for r in stored],
             [r.model_version for r in stored],
-            [texts[r.timestamp] for r in stored]
-            if self._kind is Format.CSV
-            else [r.timestamp for r in stored],
+            [moments[r.timestamp] for r in stored],
             [None] * len(stored),
         ]
         if len(stored) < part.count:
@@ -122,7 +127,10 @@ class TableAnswers:
                 spread[-1][error.row - part.first] = row_error(error.detail)
             rows = spread
         kinds = self._schema.types[-len(rows) :]
-        return [pa.array(values, kind) for values, kind in zip(rows, kinds, strict=True)]
+        return [
+            text_column(values) if pa.types.is_string(kind) else number_column(values, kind)
+            for values, kind in zip(rows, kinds, strict=True)
+        ]
 
     def _flush(self) -> bytes:
         if self._waiting:

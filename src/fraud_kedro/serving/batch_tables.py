@@ -10,7 +10,7 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 import msgspec
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fraud_kedro.serving.answers import RowError
 from fraud_kedro.serving.batch import ROWS_PER_PART, WHERE, Part, broken
+from fraud_kedro.serving.batch_arrays import flags, integers, numbers
 from fraud_kedro.serving.requests import (
     LARGEST,
     TIMESTAMP_EXAMPLE,
@@ -44,6 +45,7 @@ _SHOWN_NAMES = 20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS = 1_000_000
+_NEAR_SECONDS = 1e10
 _TICKS = {"s": 1, "ms": 1000, "us": _MICROSECONDS, "ns": 1000 * _MICROSECONDS}
 
 _PLAIN_NUMBER = r"^-?[0-9]{1,17}(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,2})?$"
@@ -310,7 +312,7 @@ class TableRows:
         absent: list[tuple[int, int]] = []
         errors = self._errors(first, batch, values, ids, sorted(suspects), bad, absent)
         failed = {error.row - first for error in errors}
-        moments, late = self._event_times(first, values, failed, {*absent})
+        moments, late = self._event_times(first, values, failed)
         errors = sorted([*errors, *late], key=lambda error: error.row)
         failed.update(error.row - first for error in late)
         rows = [i for i in range(batch.num_rows) if i not in failed] if failed else range(batch.num_rows)
@@ -337,16 +339,16 @@ class TableRows:
         if pa.types.is_null(column.type):
             return np.full(len(column), np.nan)
         if not _is_text(column.type):
-            numbers = pc.cast(column, pa.float64(), safe=False)
-            return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+            return numbers(column)
         try:
-            return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False))
+            return numbers(pc.cast(column, pa.float64()))
         except pa.ArrowInvalid:
             plain = pc.match_substring_regex(column, _PLAIN_NUMBER)
-            numbers = pc.cast(pc.if_else(plain, column, pa.scalar(None, column.type)), pa.float64())
-            values = np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
-            for index in np.flatnonzero(~plain.to_numpy(zero_copy_only=False)):
-                values[index] = _number(column[int(index)].as_py())
+            values = numbers(
+                pc.cast(pc.if_else(plain, column, pa.nulls(len(column), column.type)), pa.float64())
+            )
+            for index in np.flatnonzero(~flags(plain)).tolist():
+                values[index] = _number(column[index].as_py())
             return values
 
     def _seconds(self, column: pa.Array) -> NDArray[np.float64]:
@@ -355,14 +357,14 @@ class TableRows:
             moments = [_moment(text) for text in _texts(column)]
             seconds = self._requests.seconds
             return np.array([np.nan if moment is None else seconds(moment) for moment in moments])
-        ticks = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+        ticks = integers(column.cast(pa.int64()))
         per_second = _TICKS[column.type.unit]
         if per_second > _MICROSECONDS:
             ticks, per_second = ticks // (per_second // _MICROSECONDS), _MICROSECONDS
         origin = self._requests.seconds(_EPOCH) * per_second
         # Both are whole numbers that float64 holds exactly within the calendar.
         found = (ticks.astype(np.float64) + origin) / per_second
-        return np.where(column.is_null().to_numpy(zero_copy_only=False), np.nan, found)
+        return np.where(flags(column.is_null()), np.nan, found)
 
     def _errors(
         self,
@@ -411,24 +413,27 @@ class TableRows:
         first: int,
         values: NDArray[np.float64],
         failed: set[int],
-        absent: set[tuple[int, int]],
     ) -> tuple[list[datetime | None] | None, list[RowError]]:
         """When each transaction happened, where the schema knows what second 0 is."""
         schema = self._requests.schema
         if schema.time_origin is None or schema.time not in self._fields:
             return None, []
         column = self._fields.index(schema.time)
-        moments: list[datetime | None] = []
+        seconds = values[:, column]
+        origin = schema.time_origin.astimezone(UTC)
+        # Well within the years 1 to 9999; others are looked at one by one.
+        near = np.abs(seconds + origin.timestamp()) < _NEAR_SECONDS
+        moments: list[datetime | None] = [
+            origin + timedelta(seconds=second) if fits else None
+            for second, fits in zip(seconds.tolist(), near.tolist(), strict=True)
+        ]
         errors = []
-        event_time = self._requests.event_time
-        for row, seconds in enumerate(values[:, column].tolist()):
-            moment = None
-            if row not in failed and (row, column) not in absent and seconds == seconds:
+        for row in np.flatnonzero(~near & np.isfinite(seconds)).tolist():
+            if row not in failed:
                 try:
-                    moment = event_time(seconds, (*WHERE, first + row))
+                    moments[row] = self._requests.event_time(float(seconds[row]), (*WHERE, first + row))
                 except InvalidRequestError as error:
                     errors.append(RowError(first + row, None, error.errors))
-            moments.append(moment)
         return moments, errors
 
     def _transactions(
@@ -442,8 +447,8 @@ class TableRows:
     ) -> list[Transaction]:
         full: list[Any] = values.tolist()
         for column in np.flatnonzero(~is_given).tolist():
-            for numbers in full:
-                numbers[column] = UNSET
+            for row_values in full:
+                row_values[column] = UNSET
         if absent:
             place = {row: index for index, row in enumerate(rows)}
             for row, column in absent:

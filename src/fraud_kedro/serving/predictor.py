@@ -139,17 +139,18 @@ def _record(
     request_id: str | None,
 ) -> PredictionRecord:
     scorer = model.scorer
+    # By position, which takes half the time; in the order of the columns.
     return PredictionRecord(
-        transaction_id=transaction.transaction_id or str(uuid_utils.uuid7()),
-        role="champion",
-        timestamp=arrived,
-        event_time=transaction.event_time,
-        model_version=model.name,
-        probability=probability,
-        prediction=scorer.prediction(probability),
-        decision=scorer.decision(probability),
-        policy=scorer.thresholds.policy,
-        request_hash=transaction.request_hash,
-        request_id=request_id,
-        features=transaction.features,
+        transaction.transaction_id or str(uuid_utils.uuid7()),
+        "champion",
+        arrived,
+        transaction.event_time,
+        model.name,
+        probability,
+        scorer.prediction(probability),
+        scorer.decision(probability),
+        scorer.thresholds.policy,
+        transaction.request_hash,
+        request_id,
+        transaction.features,
     )
