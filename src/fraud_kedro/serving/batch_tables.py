@@ -156,7 +156,7 @@ class CsvSource:
                     f"has {row.actual_columns} values in row{where}, but {row.expected_columns} columns."
                 )
                 raise broken("csv_width", message) from error
-            if str(error).startswith("Empty CSV file"):
+            if "Empty CSV file" in str(error):
                 raise _too_few(self._limit) from error
             raise broken("csv_invalid", f"is not a table in CSV: {_first_line(error)}") from error
 

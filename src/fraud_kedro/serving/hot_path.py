@@ -7,6 +7,7 @@ model and log together.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from time import perf_counter
 
 import uuid_utils
@@ -89,6 +90,7 @@ class HotPath:
                 return
             if path == BATCH:
                 # It reads its body in parts and streams its answer; the layers behind hold both whole.
+                await _stop_timer(send)
                 await self._api(scope, receive, _marked(send, request_id))
                 return
             await self._limited(scope, receive, _marked(send, request_id), request_id)
@@ -135,6 +137,16 @@ class HotPath:
             return message
 
         await self._app(scope, replay, send)
+
+
+async def _stop_timer(send: Send) -> None:
+    """End BentoML's timer: a batch may come for minutes, and watches over its body itself.
+
+    The timer ends with the first message that passes it. The server refuses this
+    one, an extension it does not offer, and goes on.
+    """
+    with suppress(RuntimeError):
+        await send({"type": "http.response.debug", "info": {}})
 
 
 def inspect_headers(scope: Scope, limit: int) -> Reply | None:
