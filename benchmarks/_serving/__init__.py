@@ -1,1 +1,1 @@
-"""What `benchmarks/serving.py` starts and measures."""
+"""What `benchmarks/serving.py` starts, and the load it sends."""
