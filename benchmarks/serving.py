@@ -18,6 +18,9 @@ installed. They run side by side and are asked in turns, in rounds, so that what
 else runs on the machine hits all alike; the median of the rounds counts. Then
 500 requests a second are sent to the service whatever it answers (open loop), and
 batches in JSON, CSV and Parquet, also with single requests beside them.
+
+The log lies in the folder for temporary files (TMPDIR), whose disk decides how
+long a commit takes; with one in memory the figures are those of the code alone.
 """
 
 from __future__ import annotations
@@ -259,6 +262,19 @@ def beside_a_batch(ours: Contender, server: psutil.Process, served: ServedModel)
     return done[0]
 
 
+def sync_milliseconds(folder: Path) -> dict[str, float]:
+    """What the disk takes to make 4 KiB durable: no answer can come before one of these."""
+    taken = []
+    with (folder / "synced").open("wb") as file:
+        for _ in range(200):
+            file.write(bytes(4096))
+            file.flush()
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(1000 * (time.perf_counter() - start))
+    return {"p50": statistics.median(taken), "p99": sorted(taken)[-2]}
+
+
 def median(loads: list[Load]) -> Load:
     """Each figure's median over the rounds."""
     return Load(
@@ -348,6 +364,7 @@ def main() -> None:
         report = {
             "machine": _machine(),
             "load_average": {"before": load_before, "after": os.getloadavg()},
+            "sync": sync_milliseconds(folder),
             "single": {name: asdict(median(loads)) for name, loads in rounds.items()},
             "rounds": {name: [asdict(load) for load in loads] for name, loads in rounds.items()},
             "open_loop": asdict(opened),
@@ -359,6 +376,8 @@ def main() -> None:
     print()
     before, after = (report["load_average"][when][0] for when in ("before", "after"))
     print(f"Load of the machine: {before:.1f} before, {after:.1f} at the end, on {os.cpu_count()} cores.")
+    sync = report["sync"]
+    print(f"A sync of the disk: p50 {sync['p50']:.2f} ms, p99 {sync['p99']:.2f} ms.")
     print("Aims missed: " + ("; ".join(report["missed"]) or "none") + ".")
     if chosen.json:
         chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
