@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
+from fraud_kedro.serving.batch_openapi import BATCH_BODY, BATCH_RESPONSES
 from fraud_kedro.serving.bodies import GONE, REQUEST_ID_KEY, BodyTooLargeError, too_large
 from fraud_kedro.serving.documents import (
     BatchPredictions,
@@ -29,7 +30,7 @@ from fraud_kedro.serving.documents import (
 from fraud_kedro.serving.hot_path import ClientGoneError, inspect_headers, read_body
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.openapi import BATCH, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.openapi import TRANSACTION, json_body, request_schemas
 from fraud_kedro.serving.requests import TRANSACTION_ID
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.status import describe_model, health
@@ -97,8 +98,8 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
     @app.post(
         "/predict/batch",
         response_model=BatchPredictions,
-        responses={**_REFUSALS, 422: {"description": "No transaction could be scored."}},
-        openapi_extra=json_body(BATCH),
+        responses=BATCH_RESPONSES,
+        openapi_extra=BATCH_BODY,
         tags=["predictions"],
     )
     async def predict_batch(request: Request) -> Response:
