@@ -32,7 +32,7 @@ PROJECT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 CHAMPION = "data/06_models/champion"
 BUNDLE_FILES = {"model.onnx", "metadata.json", "reference.parquet", "model_card.md", "registration.json"}
-NOT_FOR_SERVING = {"kedro", "lightgbm", "mlflow", "onnx", "optuna", "polars", "scikit-learn", "xgboost-cpu"}
+NOT_FOR_SERVING = {"kedro", "lightgbm", "mlflow", "optuna", "polars", "scikit-learn", "xgboost-cpu"}
 READY_WITHIN_SECONDS = 120
 TOLERANCE = 1e-6
 

@@ -4,7 +4,8 @@
 
 Three programs get the same rows, the same cores and the same seconds:
 
-- ``this project``: what `kedro run --pipeline=tuning` does, without MLflow.
+- ``this project``: what `kedro run --pipeline=tuning` does, without MLflow, and the
+  choice of the training pipeline among the best of each study and their ensemble.
 - ``baseline: cross_val_score``: an Optuna study per algorithm over the same
   spaces, whose objective is `cross_val_score` over five folds of a scikit-learn
   estimator, with Optuna's sampler as it comes. A fifth of a trial cannot be
@@ -36,7 +37,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -47,9 +48,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fraud_kedro.algorithms.base import LabelledMatrix
-from fraud_kedro.evaluation.bootstrap import bootstrap_interval, paired_difference
+from fraud_kedro.algorithms.base import LabelledMatrix, Parameters
+from fraud_kedro.algorithms.registry import get_algorithm
+from fraud_kedro.evaluation.bootstrap import bootstrap, interval
+from fraud_kedro.evaluation.measures import ranking
 from fraud_kedro.evaluation.metrics import ScoredRows, average_precision
+from fraud_kedro.evaluation.selection import PairedFigures, harmful_members, paired_figures
 from fraud_kedro.pipelines.model_input import labelled_matrix
 from fraud_kedro.schema import ResolvedSchema, TransactionSchema
 
@@ -60,6 +64,8 @@ OURS, PLAIN, AUTOML = "this project", "baseline: cross_val_score", "baseline: FL
 _JUDGED_SHARE, _JUDGED_ROWS = 0.3, 150_000
 _SEED = 1
 _RESAMPLES = 200
+_FIGURE = "average_precision"
+_HELD_OUT = 0.25
 _PLAIN_FOLDS = 5
 # No program ends by it.
 _ENDLESS = 1_000_000
@@ -105,8 +111,8 @@ Program = Callable[[Task, Path], tuple[float, list[Found]]]
 
 
 def search_ours(task: Task, folder: Path) -> tuple[float, list[Found]]:
-    """Tune every algorithm as the pipeline does."""
-    from fraud_kedro.algorithms.registry import ALGORITHM_NAMES, get_algorithm
+    """Tune every algorithm as the pipeline does, then choose among the best and their ensemble."""
+    from fraud_kedro.algorithms.registry import ALGORITHM_NAMES
     from fraud_kedro.evaluation.thresholds import ExpectedCost, ThresholdPolicy
     from fraud_kedro.pipelines.data_processing.splits import SplitOptions
     from fraud_kedro.pipelines.tuning.nodes import draw_search_rows
@@ -122,7 +128,7 @@ def search_ours(task: Task, folder: Path) -> tuple[float, list[Found]]:
     )
     split = SplitOptions.model_validate({"kind": "stratified"})
     rows = draw_search_rows(task.frame, task.schema, split, options, task.seed)
-    tried = []
+    tried: list[tuple[float, float, str, Parameters]] = []
     for name in ALGORITHM_NAMES:
         budget = SearchBudget(trials=_ENDLESS)
         policy = ThresholdPolicy(ExpectedCost())
@@ -132,8 +138,11 @@ def search_ours(task: Task, folder: Path) -> tuple[float, list[Found]]:
             for trial in study.trials
             if trial.value is not None and trial.state.name == "COMPLETE"
         ]
-    seconds = time.time() - started
     everything = task.rows()
+    # The last of an algorithm is its best.
+    best = {name: parameters for _, _, name, parameters in sorted(tried, key=lambda trial: trial[1])}
+    chosen = choose(best, everything, task)
+    seconds = time.time() - started
 
     def scorer(name: str, parameters: dict[str, Any]) -> Callable[..., NDArray[np.float64]]:
         def score(features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -145,7 +154,36 @@ def search_ours(task: Task, folder: Path) -> tuple[float, list[Found]]:
 
     ordered = sorted(tried, key=lambda trial: trial[0])
     found = [Found(at, value, name, scorer(name, parameters)) for at, value, name, parameters in ordered]
-    return seconds, better_and_better(found)
+    members = [scorer(name, parameters) for name, parameters in chosen.items()]
+    value = max(value for _, value, name, _ in tried if name in chosen)
+    what = " and ".join(chosen)
+    last = Found(
+        seconds, value, what, lambda features: np.mean([score(features) for score in members], axis=0)
+    )
+    return seconds, [*better_and_better(found), last]
+
+
+def choose(best: Mapping[str, Parameters], rows: LabelledMatrix, task: Task) -> dict[str, Parameters]:
+    """Choose the ensemble or one of its members on held-out rows, as the training pipeline does."""
+    generator = np.random.default_rng(task.seed)
+    held_out = np.zeros(len(rows), dtype=bool)
+    for label in (0, 1):
+        members = np.flatnonzero(rows.labels == label)
+        held_out[generator.choice(members, round(len(members) * _HELD_OUT), replace=False)] = True
+    seen, judged = rows.take(np.flatnonzero(~held_out)), rows.take(np.flatnonzero(held_out))
+    scores = {}
+    for name, parameters in best.items():
+        algorithm = get_algorithm(name)
+        fitted = algorithm.fit(seen, parameters, seed=task.seed, n_jobs=task.threads)
+        scores[name] = algorithm.log_odds(fitted, judged.features)
+    harmful = harmful_members(
+        scores, judged.labels, judged.weights, _FIGURE, repetitions=_RESAMPLES, seed=task.seed
+    )
+    kept = {name: parameters for name, parameters in best.items() if name not in harmful}
+    mean = np.mean([scores[name] for name in kept], axis=0)
+    figures = _compared({**scores, "mean": mean}, judged)
+    first = max(scores, key=lambda name: figures.values[name])
+    return {first: best[first]} if figures.lead(first, "mean").is_clear else kept
 
 
 def search_plainly(task: Task, folder: Path) -> tuple[float, list[Found]]:
@@ -221,7 +259,7 @@ def scikit_learn_estimator(name: str, parameters: dict[str, Any], seed: int, thr
         from sklearn.ensemble import RandomForestClassifier
 
         settings = {**parameters, **balance}
-        return RandomForestClassifier(**settings, n_estimators=200, random_state=seed, n_jobs=threads), ""
+        return RandomForestClassifier(**settings, random_state=seed, n_jobs=threads), ""
     if name == "logistic_regression":
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -351,8 +389,9 @@ def compare(results: list[dict[str, Any]], judged: LabelledMatrix) -> dict[str, 
     ours = by_name[OURS]
 
     def difference(step: int, other: dict[str, Any]) -> list[float]:
-        pair = [_scored(judged, ours["scores"][step]), _scored(judged, other["scores"][-1])]
-        return list(paired_difference(average_precision, *pair, repetitions=_RESAMPLES, seed=_SEED))
+        scores = {"ours": ours["scores"][step], "other": other["scores"][-1]}
+        value, ends = _compared(scores, judged).difference("ours", "other")
+        return [value, *(ends or (float("nan"), float("nan")))]
 
     comparison: dict[str, Any] = {}
     for name in by_name.keys() - {OURS}:
@@ -363,6 +402,12 @@ def compare(results: list[dict[str, Any]], judged: LabelledMatrix) -> dict[str, 
         tenth = step_at(ours, other["seconds"] / 10)
         comparison[name]["after_a_tenth_of_its_time"] = None if tenth is None else difference(tenth, other)
     return comparison
+
+
+def _compared(scores: Mapping[str, NDArray[np.float64]], rows: LabelledMatrix) -> PairedFigures:
+    scored = {name: _scored(rows, each) for name, each in scores.items()}
+    measured = {name: (each, ranking(each)) for name, each in scored.items()}
+    return paired_figures(measured, _FIGURE, repetitions=_RESAMPLES, seed=_SEED)
 
 
 def _scored(judged: LabelledMatrix, scores: NDArray[np.float64]) -> ScoredRows:
@@ -396,9 +441,8 @@ def measure_repetition(
     for result in results:
         if "failure" not in result:
             final = _scored(judged, result.pop("scores")[-1])
-            result["interval"] = bootstrap_interval(
-                average_precision, final, repetitions=_RESAMPLES, seed=_SEED
-            )
+            drawn = bootstrap(final, [ranking(final)], repetitions=_RESAMPLES, seed=_SEED)
+            result["interval"] = interval(drawn[_FIGURE])
     counts = {
         name: {"rows": part.height, "frauds": int(part[schema.label].sum())} for name, part in parts.items()
     }

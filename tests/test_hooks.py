@@ -15,7 +15,7 @@ from kedro_datasets.pandas import SQLQueryDataset
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
 from fraud_kedro.datasets.table_file import TableFileDataset
-from fraud_kedro.errors import MissingInputError, RegistryError
+from fraud_kedro.errors import MissingInputError, ParameterError, RegistryError
 from fraud_kedro.hooks import (
     DataSourceHook,
     InputsHook,
@@ -179,7 +179,7 @@ def test_a_catalog_without_the_table_is_left_alone():
 )
 def test_what_is_missing_is_told_with_the_pipeline_that_makes_it(catalog, name, told):
     with pytest.raises(MissingInputError) as caught:
-        InputsHook().before_pipeline_run(register_pipelines()[name], catalog("base"))
+        InputsHook().before_pipeline_run({}, register_pipelines()[name], catalog("base"))
     message = str(caught.value)
     assert told in message
     assert "\n" not in message
@@ -192,13 +192,13 @@ def test_a_missing_table_is_told_with_where_to_put_it(catalog):
     made = catalog("creditcard")
     DataSourceHook().after_catalog_created(made)
     with pytest.raises(MissingInputError, match=r"01_raw/creditcard\.csv not found: put the table there"):
-        InputsHook().before_pipeline_run(register_pipelines()["__default__"], made)
+        InputsHook().before_pipeline_run({}, register_pipelines()["__default__"], made)
 
 
 def test_a_simulated_table_is_always_there(catalog):
     made = catalog("base")
     DataSourceHook().after_catalog_created(made)
-    InputsHook().before_pipeline_run(register_pipelines()["__default__"], made)
+    InputsHook().before_pipeline_run({}, register_pipelines()["__default__"], made)
 
 
 def test_inputs_that_exist_are_not_missed(catalog, tmp_path):
@@ -207,9 +207,22 @@ def test_inputs_that_exist_are_not_missed(catalog, tmp_path):
     for name in ("train", "validation", "test"):
         made.save(name, frame)
     with pytest.raises(MissingInputError) as caught:
-        InputsHook().before_pipeline_run(register_pipelines()["tuning"], made)
+        InputsHook().before_pipeline_run({}, register_pipelines()["tuning"], made)
     assert "train.parquet" not in str(caught.value)
     assert "resolved_schema.json not found" in str(caught.value)
+
+
+def test_a_misspelt_parameter_is_told_with_the_one_that_was_meant(catalog):
+    hook = InputsHook()
+    loader = SimpleNamespace(config_loader={"parameters": {"tuning": {}, "training": {}}})
+    hook.after_context_created(loader)
+    pipeline = register_pipelines()["tuning"]
+    with pytest.raises(ParameterError, match=r"'tunning', which is no parameter\. Did you mean tuning\?"):
+        hook.before_pipeline_run({"runtime_params": {"tunning": {"folds": 2}}}, pipeline, catalog("base"))
+    with pytest.raises(ParameterError, match="There are: training, tuning"):
+        hook.before_pipeline_run({"runtime_params": {"nonsense": 1}}, pipeline, catalog("base"))
+    with pytest.raises(MissingInputError):
+        hook.before_pipeline_run({"runtime_params": {"tuning": {}}}, pipeline, catalog("base"))
 
 
 # TrackingHook
@@ -251,6 +264,19 @@ def test_two_nodes_may_share_a_parameter(run):
     assert run().params["training.n_jobs"] == "2"
 
 
+def test_a_password_on_the_command_line_is_not_kept_with_the_run(run, catalog):
+    given = {"tuning": {"storage": "postgresql+psycopg://bob:s3c/r:et@127.0.0.1:1/studies", "folds": 3}}
+    mlflow.set_tag("runtime_params", str(given))
+    TrackingHook().before_pipeline_run(
+        {"runtime_params": given}, register_pipelines()["tuning"], catalog("base")
+    )
+    kept = run().tags["runtime_params"]
+    assert "s3c" not in kept
+    assert "et@" not in kept
+    assert "postgresql+psycopg://bob:***@127.0.0.1:1/studies" in kept
+    assert "'folds': 3" in kept
+
+
 def test_without_a_run_nothing_is_logged():
     assert mlflow.active_run() is None
     TrackingHook().before_node_run(NODE, {"params:training": OPTIONS})
@@ -259,7 +285,7 @@ def test_without_a_run_nothing_is_logged():
 
 def test_the_numbers_of_a_metrics_dataset_are_logged_under_its_name(run, catalog):
     hook = TrackingHook()
-    hook.before_pipeline_run(register_pipelines()["__default__"], catalog("base"))
+    hook.before_pipeline_run({}, register_pipelines()["__default__"], catalog("base"))
     hook.after_dataset_saved("lightgbm_thresholds", THRESHOLDS)
     hook.after_dataset_saved("xgboost_thresholds", THRESHOLDS.model_copy(update={"flag": 0.5}))
     hook.after_dataset_saved("transaction_counts", {"rows": 10.0, "note": "text", "done": True})
@@ -286,7 +312,9 @@ def evaluation():
 
 
 def ends_with(catalog, pipeline, env=None):
-    comparison = Comparison(objective="roc_auc", champion="xgboost", candidates=(evaluation(),))
+    comparison = Comparison(
+        objective="roc_auc", champion="xgboost", reason="it is the only one", candidates=(evaluation(),)
+    )
     promotion = Promotion(
         outcome="promoted", algorithm="xgboost", version=1, reigning_version=None, reason="first"
     )
@@ -298,7 +326,7 @@ def ends_with(catalog, pipeline, env=None):
 def test_a_run_that_decides_ends_with_table_decision_and_next_steps(catalog, capsys, tmp_path):
     ends_with(catalog("quick"), register_pipelines()["export"], "quick")
     output = capsys.readouterr().out
-    assert "roc_auc" in output
+    assert "xgboost is chosen: it is the only one." in output
     assert "fraud_detection_xgboost_v1 is the champion: first." in output
     assert f"FRAUD_ROOT={tmp_path}" in output.replace("\n", "")
 
@@ -306,8 +334,8 @@ def test_a_run_that_decides_ends_with_table_decision_and_next_steps(catalog, cap
 def test_a_run_that_compares_ends_with_the_table_alone(catalog, capsys):
     ends_with(catalog("base"), register_pipelines()["training"])
     output = capsys.readouterr().out
-    assert "xgboost" in output
-    assert "champion" not in output
+    assert "xgboost is chosen" in output
+    assert "fraud_detection" not in output
 
 
 def test_any_other_run_ends_without_a_word(catalog, capsys):

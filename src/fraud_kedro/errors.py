@@ -13,6 +13,10 @@ class SchemaError(FraudKedroError):
     """The roles in ``schema`` do not fit the table."""
 
 
+class ParameterError(FraudKedroError):
+    """A parameter on the command line is none of the environment's."""
+
+
 class DataError(FraudKedroError):
     """The rows cannot be used as they are."""
 

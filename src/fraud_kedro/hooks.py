@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 import socket
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.sql_source import database_address, is_sql, require_answer
 from fraud_kedro.datasets.table_file import without_secrets
-from fraud_kedro.errors import MissingInputError, RegistryError
+from fraud_kedro.errors import MissingInputError, ParameterError, RegistryError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ DATA_SOURCE = "data_source"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 _CONNECT_SECONDS = 5
+# In a URL, whatever its scheme.
+_PASSWORD = re.compile(r"(://[^\s:/@'\"]*:)[^\s@'\"]+@")
 
 
 class LocalStoreHook:
@@ -103,16 +106,29 @@ class DataSourceHook:
 class InputsHook:
     """Says what is missing, and what to do, before anything runs."""
 
+    def __init__(self) -> None:
+        self._parameters: set[str] = set()
+
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Check that every input of the pipeline exists.
+    def after_context_created(self, context: KedroContext) -> None:
+        """Note which parameters the environment has."""
+        self._parameters = set(context.config_loader["parameters"])
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Check that every input of the pipeline exists, and that no parameter was misspelt.
 
         Raises
         ------
         MissingInputError
             If a file is not there; names the pipeline that makes it. If a
             database does not answer the query.
+        ParameterError
+            If ``--params`` names a parameter that the environment does not have.
         """
+        _require_known(run_params.get("runtime_params") or {}, self._parameters)
         missing: dict[str, list[str]] = {}
         for name in sorted(pipeline.inputs()):
             if not (name.startswith("params:") or name == "parameters" or _is_there(catalog, name)):
@@ -121,6 +137,14 @@ class InputsHook:
             order = ["", *pipelines]
             clauses = [_not_found(maker, missing[maker]) for maker in sorted(missing, key=order.index)]
             raise MissingInputError("; ".join(clauses) + ".")
+
+
+def _require_known(given: Mapping[str, Any], known: set[str]) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(sorted(known))}."
+            raise ParameterError(f"--params names {name!r}, which is no parameter.{meant}")
 
 
 class TrackingHook:
@@ -134,9 +158,18 @@ class TrackingHook:
     def __init__(self) -> None:
         self._metric_datasets: set[str] = set()
 
-    @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Note which datasets hold metrics."""
+    # After kedro-mlflow, which writes what was given on the command line into a tag as it is.
+    @hook_impl(trylast=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Note which datasets hold metrics, and keep passwords out of the run's tags."""
+        import mlflow
+
+        given = str(run_params.get("runtime_params") or "")
+        masked = _PASSWORD.sub(r"\1***@", given)
+        if masked != given and mlflow.active_run():
+            mlflow.set_tag("runtime_params", masked)
         self._metric_datasets = {name for name in pipeline.datasets() if _wants_metrics(catalog, name)}
 
     @hook_impl(tryfirst=True)

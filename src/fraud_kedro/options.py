@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 class Options(BaseModel):
     """Parameters of one part of the project."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def without_other_kinds(value: Any, *kinds: type[Options]) -> Any:

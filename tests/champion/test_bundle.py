@@ -23,6 +23,7 @@ from fraud_kedro.champion.bundle import (
     REGISTRATION_FILE,
     Bundle,
     Registration,
+    metadata_digest,
     read_bundle,
 )
 from fraud_kedro.champion.bundle_writer import write_bundle
@@ -148,6 +149,15 @@ def test_every_field_of_the_metadata_is_sealed(bundle):
             read_bundle(bundle.folder)
         (bundle.folder / METADATA_FILE).write_bytes(original)
     read_bundle(bundle.folder)
+
+
+def test_a_bundle_that_was_sealed_without_a_later_field_still_loads(bundle):
+    file = bundle.folder / METADATA_FILE
+    document = json.loads(file.read_text())
+    del document["background"]
+    document["checksum"] = metadata_digest(document)
+    file.write_text(json.dumps(document))
+    assert read_bundle(bundle.folder).metadata.background == ()
 
 
 def test_a_file_without_a_record_is_refused(bundle):

@@ -92,11 +92,12 @@ def test_no_pair_of_cuts_costs_less_than_the_chosen_one(drawn, review_cost, fals
 @given(rows_and_amounts(), st.sampled_from([0.01, 0.2, 0.5, 0.9]), st.sampled_from([0.001, 0.2, 0.5]))
 def test_an_alert_budget_is_never_exceeded_and_nothing_more_would_fit(drawn, flagged_share, declined_share):
     rows, amounts = drawn
+    declined_share = min(flagged_share, declined_share)
     chosen = choose_thresholds(alert_budget(flagged_share, declined_share), rows, amounts)
     legitimate = rows.labels == 0
     total = rows.weights[legitimate].sum()
     scores = rows.scores.astype(np.float32)
-    limits = (flagged_share, min(flagged_share, declined_share))
+    limits = (flagged_share, declined_share)
     for selected, limit in zip(decisions(rows, chosen.flag, chosen.decline), limits, strict=True):
         assert rows.weights[selected & legitimate].sum() / total <= limit
         if not selected.all():
@@ -107,10 +108,10 @@ def test_an_alert_budget_is_never_exceeded_and_nothing_more_would_fit(drawn, fla
 @given(rows_and_amounts(), st.sampled_from([0.5, 3.0, 70.0, 1000.0]), st.sampled_from([0.25, 2.0]))
 def test_alerts_a_day_are_never_exceeded_and_nothing_more_would_fit(drawn, flagged, declined):
     rows, amounts = drawn
-    days = 1.5
+    days, declined = 1.5, min(flagged, declined)
     chosen = choose_thresholds(alerts_per_day(flagged, declined), rows, amounts, days)
     scores = rows.scores.astype(np.float32)
-    limits = (flagged * days, min(flagged, declined) * days)
+    limits = (flagged * days, declined * days)
     for selected, limit in zip(decisions(rows, chosen.flag, chosen.decline), limits, strict=True):
         assert rows.weights[selected].sum() <= limit
         if not selected.all():
@@ -235,6 +236,10 @@ def test_the_decision_counts_on_many_rows_are_those_of_the_policy():
         {"kind": "alert_budget", "flagged_share": 0},
         {"kind": "alert_budget", "reviews": 3},
         {"kind": "alerts_per_day", "flagged_per_day": 0},
+        {"kind": "alerts_per_day", "flagged_per_day": float("inf")},
+        {"kind": "alerts_per_day", "flagged_per_day": 5, "declined_per_day": 6},
+        {"kind": "alert_budget", "flagged_share": 0.001, "declined_share": 0.01},
+        {"kind": "expected_cost", "review_cost": float("nan")},
     ],
 )
 def test_an_unknown_policy_or_an_impossible_number_is_refused(wrong):

@@ -21,6 +21,9 @@ from fraud_kedro.algorithms.trees import TreeEnsemble
 from fraud_kedro.evaluation.calibration import Calibration
 from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema
 
+# The wider, the later.
+REFITS = ("train", "train_validation", "all")
+
 # Probabilities stay inside, so that their log-odds are finite in float32 too.
 PROBABILITY_FLOOR = float(np.float32(1e-9))
 PROBABILITY_CEILING = 1.0 - 2.0**-23
@@ -37,11 +40,14 @@ class ScoringModel(ABC):
         Feature order and the use of time.
     parameters : mapping
         What it was fitted with.
+    refit : {"train", "train_validation", "all"}
+        The rows of the recipe's final fit.
     """
 
     algorithm: str
     schema: ResolvedSchema
     parameters: Mapping[str, Any]
+    refit: str
 
     @abstractmethod
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -115,6 +121,7 @@ class FraudModel(ScoringModel):
     calibration: Calibration
     schema: ResolvedSchema
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    refit: str = "train"
 
     @override
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -161,6 +168,11 @@ class EnsembleModel(ScoringModel):
     def parameters(self) -> Mapping[str, Any]:  # type: ignore[override]
         """Each member's parameters, by its algorithm."""
         return {member.algorithm: dict(member.parameters) for member in self.members}
+
+    @property
+    def refit(self) -> str:  # type: ignore[override]
+        """The members' widest: what one of them has seen, the mean has seen."""
+        return max((member.refit for member in self.members), key=REFITS.index)
 
     @override
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ _PAYLOAD = (MODEL_FILE, REFERENCE_FILE, CARD_FILE)
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Thresholds(_Record):
@@ -138,10 +139,15 @@ class BundleMetadata(_Record):
     files: dict[str, FileRecord] = {}
     checksum: str = ""
 
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON without `checksum`."""
-        body = self.model_dump(mode="json", by_alias=True, exclude={"checksum"})
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+def metadata_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of ``metadata.json`` without `checksum`.
+
+    Of what is written, not of what this release makes of it: a field that came
+    later has a default, which an older bundle was sealed without.
+    """
+    body = {name: value for name, value in document.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 class Registration(_Record):
@@ -216,7 +222,7 @@ def read_folder(folder: Path) -> Bundle:
         metadata = BundleMetadata.model_validate(raw)
     except ValidationError as error:
         raise BundleError(f"{folder / METADATA_FILE} is not a bundle's metadata: {error}. {_MEND}") from error
-    if metadata.digest() != metadata.checksum:
+    if metadata_digest(raw) != metadata.checksum:
         raise BundleError(f"{folder / METADATA_FILE} was changed after it was written. {_MEND}")
     for name, content in payload.items():
         record = metadata.files.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ from fraud_kedro.champion.bundle import (
     BundleMetadata,
     FileRecord,
     Registration,
+    metadata_digest,
     previous_of,
     read_bundle,
     read_folder,
@@ -74,7 +76,8 @@ def write_bundle(
         for name, content in payload.items()
     }
     sealed = metadata.model_copy(update={"files": files})
-    sealed = sealed.model_copy(update={"checksum": sealed.digest()})
+    digest = metadata_digest(json.loads(sealed.model_dump_json(by_alias=True)))
+    sealed = sealed.model_copy(update={"checksum": digest})
     payload[METADATA_FILE] = sealed.model_dump_json(by_alias=True, indent=2).encode()
     if registration is not None:
         payload[REGISTRATION_FILE] = registration.model_dump_json().encode()

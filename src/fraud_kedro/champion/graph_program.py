@@ -29,6 +29,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx.shape_inference import InferenceError
+from onnx.version_converter import ConvertError, convert_version
 
 from fraud_kedro.champion.tree_paths import tree_paths
 from fraud_kedro.champion.tree_reasons import TreeReasons
@@ -38,6 +40,9 @@ Floats = NDArray[np.float64]
 
 # Nearer than this to the reference, a chord is replaced by the tangent.
 _NEAR = 1e-9
+
+# From here on bounds, axes and sizes are inputs; before they were attributes.
+_OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,16 @@ class GraphProgram:
 
     def __init__(self, model: bytes, background: NDArray[np.float32]) -> None:
         try:
-            graph = onnx.load_model_from_string(model).graph
+            graph = _in_one_dialect(onnx.load_model_from_string(model)).graph
         except DecodeError as error:
             raise ExplanationError(f"the graph cannot be read: {error}") from error
         self._n_features = background.shape[1]
         self._constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        self._constants |= {
+            node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+            for node in graph.node
+            if node.op_type == "Constant" and node.attribute[0].name == "value"
+        }
         if len(graph.input) != 1 or len(graph.output) != 1:
             raise ExplanationError("the graph has several inputs or outputs")
         self._input = graph.input[0].name
@@ -237,7 +247,14 @@ def _without_sigmoid(
         tail.append(node)
         return node
 
-    clip = back(back(graph.output[0].name, "Squeeze", "Reshape").input[0], "Clip")
+    clip = back(back(graph.output[0].name, "Squeeze", "Reshape").input[0], "Clip", "Add")
+    if clip.op_type == "Add":
+        # Zero times every feature: nothing for a finite row.
+        probability, nothing = clip.input
+        product = back(nothing, "MatMul")
+        if product.input[0] != graph.input[0].name or np.any(constants.get(product.input[1], np.ones(1))):
+            raise ExplanationError("the graph adds something to its probability")
+        clip = back(probability, "Clip")
     low, high = (_log_odds(constants.get(name)) for name in (*clip.input, "", "")[1:3])
     last = back(clip.input[0], "Reciprocal", "Sigmoid")
     if last.op_type == "Reciprocal":
@@ -247,7 +264,22 @@ def _without_sigmoid(
             raise ExplanationError("the graph does not end in a sigmoid")
         last = back(back(exponential, "Exp").input[0], "Neg")
     ends = {id(node) for node in tail}
-    return [node for node in graph.node if id(node) not in ends], last.input[0], (low, high)
+    return (
+        [node for node in graph.node if id(node) not in ends and node.output[0] not in constants],
+        last.input[0],
+        (low, high),
+    )
+
+
+def _in_one_dialect(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring an older graph to the operators the rules are written for."""
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    if opsets.get("", _OPSET) >= _OPSET:
+        return model
+    try:
+        return convert_version(model, _OPSET)
+    except (ConvertError, InferenceError, RuntimeError) as error:
+        raise ExplanationError(f"the graph cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _log_odds(bound: NDArray[Any] | None) -> float:

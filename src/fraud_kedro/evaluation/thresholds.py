@@ -42,6 +42,15 @@ class AlertBudget(Costs):
     flagged_share: float = Field(default=0.001, gt=0, lt=1)
     declined_share: float = Field(default=0.0001, gt=0, lt=1)
 
+    @model_validator(mode="after")
+    def _declines_fewer(self) -> AlertBudget:
+        if self.declined_share > self.flagged_share:
+            raise ValueError(
+                f"declined_share ({self.declined_share:g}) should not be above flagged_share "
+                f"({self.flagged_share:g}): what is declined is flagged"
+            )
+        return self
+
 
 class AlertsPerDay(Costs):
     """Flag at most so many transactions a day, decline at most so many of them."""
@@ -49,6 +58,15 @@ class AlertsPerDay(Costs):
     kind: Literal["alerts_per_day"]
     flagged_per_day: float = Field(default=100.0, gt=0)
     declined_per_day: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _declines_fewer(self) -> AlertsPerDay:
+        if self.declined_per_day > self.flagged_per_day:
+            raise ValueError(
+                f"declined_per_day ({self.declined_per_day:g}) should not be above flagged_per_day "
+                f"({self.flagged_per_day:g}): what is declined is flagged"
+            )
+        return self
 
 
 class ThresholdPolicy(

@@ -56,7 +56,6 @@ def draft(candidate, graphs, parity, parts):
         parts.test,
         parts.schema,
         parts.record,
-        candidate.training,
         OPTIONS,
         5,
     )
@@ -89,7 +88,6 @@ def decide_on(parity):
             registrations,
             parts.test,
             parts.schema,
-            candidate.training,
             options,
             0,
             parity,

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
 from scipy.special import expit
 
+from fraud_kedro.algorithms.model import EnsembleModel
 from fraud_kedro.algorithms.registry import get_algorithm
 from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.calibration_choice import choose_calibration
@@ -166,3 +169,14 @@ def test_alerts_a_day_are_kept_over_the_days_of_the_validation_part(parts, candi
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(ValidationError):
         TrainingOptions.model_validate({"thresholds": {"kind": "expected_cost"}, **wrong})
+
+
+@pytest.mark.parametrize("mode", ["train", "train_validation", "all"])
+def test_a_model_knows_the_rows_of_its_last_fit(parts, candidate, mode):
+    assert {each.refit for each in refitted(parts, candidate, mode)} == {mode}
+
+
+def test_an_ensemble_has_seen_what_one_of_its_members_has_seen(candidate):
+    model = candidate.model
+    members = (replace(model, refit="train"), replace(model, refit="all"))
+    assert EnsembleModel(members, model.calibration).refit == "all"

@@ -90,6 +90,8 @@ def test_the_objective_of_cost_is_followed_by_what_is_saved():
         {"amount_bands": ["low"]},
         {"explanation": {"shap_rows": 0}},
         {"explanation": {"rows": 5}},
+        {"calibration": "sigmoid"},
+        {"amount_bands": [float("nan")]},
     ],
 )
 def test_impossible_options_are_refused(wrong):

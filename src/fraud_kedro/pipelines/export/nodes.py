@@ -49,7 +49,7 @@ from fraud_kedro.pipelines.export.registration import (
     still_against,
 )
 from fraud_kedro.pipelines.model_input import labelled_matrix
-from fraud_kedro.pipelines.training.options import Comparison, Evaluation, TrainingOptions
+from fraud_kedro.pipelines.training.options import Comparison, Evaluation
 from fraud_kedro.schema import ResolvedSchema
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,6 @@ def assemble_bundle(
     test: pl.DataFrame,
     resolved_schema: ResolvedSchema,
     data_record: DataRecord,
-    training: TrainingOptions,
     export: ExportOptions,
     seed: int,
 ) -> BundleDraft:
@@ -118,7 +117,7 @@ def assemble_bundle(
         schema=resolved_schema,
         thresholds=evaluation.thresholds,
         metrics=evaluation.test,
-        data=data_record.model_copy(update={"refit": training.refit}),
+        data=data_record.model_copy(update={"refit": evaluation.refit}),
         score_histogram=score_histogram(validation_scores, resolved_schema),
         flag_rate=flag_rate(validation_scores, resolved_schema, evaluation.thresholds.flag),
         self_test=self_test(model, test, resolved_schema, seed),
@@ -161,7 +160,6 @@ def promote(
     registrations: Registrations,
     test: pl.DataFrame,
     resolved_schema: ResolvedSchema,
-    training: TrainingOptions,
     export: ExportOptions,
     seed: int,
     *parities: ParityReport,
@@ -192,7 +190,7 @@ def promote(
         reigning,
         JudgedRows(data.labels, data.weights, test[resolved_schema.amount].to_numpy()),
         figure=comparison.figure,
-        costs=training.costs,
+        costs=comparison.candidates[0].costs,
         latency_ms=single_row_latency_ms(bundle.model, data.features),
         parity=next(report for report in parities if report.algorithm == comparison.champion),
         options=export.promotion,

@@ -87,6 +87,7 @@ def evaluate(
         validation={name: Metric(value=value) for name, value in of_validation.items()},
         test={name: _with_interval(value, drawn[name]) for name, value in measure(rows, measures).items()},
         calibration=evaluation_model.calibration.method,
+        refit=evaluation_model.refit,
         costs=training.costs,
         rows=JudgedRows(
             rows=len(rows.labels),

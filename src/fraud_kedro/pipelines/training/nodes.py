@@ -94,7 +94,7 @@ def refit(
     def fitted_on(*frames: pl.DataFrame) -> FraudModel:
         logger.info("%s: fitting on %s rows", best_parameters.algorithm, f"{sum(map(len, frames)):,}")
         estimator = _fit(labelled_matrix(pl.concat(frames), schema), best_parameters, training, seed)
-        return replace(selection_model, estimator=estimator)
+        return replace(selection_model, estimator=estimator, refit=training.refit)
 
     if training.refit == "train":
         return selection_model, selection_model

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fraud_kedro.champion.bundle import Metric, Thresholds
+from fraud_kedro.evaluation.calibration_choice import AUTO
+from fraud_kedro.evaluation.calibration_fit import CALIBRATION_METHODS
 from fraud_kedro.evaluation.slices import Slice
 from fraud_kedro.evaluation.thresholds import Costs, ThresholdPolicy
 from fraud_kedro.options import Options
@@ -59,6 +61,14 @@ class TrainingOptions(Options):
     explanation: ExplanationOptions = ExplanationOptions()
     n_jobs: int = Field(default=2, ge=1)
 
+    @field_validator("calibration")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        known = (AUTO, *CALIBRATION_METHODS)
+        if value not in known:
+            raise ValueError(f"calibration {value!r} is unknown. It should be one of: {', '.join(known)}")
+        return value
+
     @property
     def costs(self) -> Costs:
         """What decisions cost; every threshold policy has them."""
@@ -99,6 +109,8 @@ class Evaluation(Options):
         figures of the recipe fitted without the test part, with intervals.
     calibration : str
         The method.
+    refit : {"train", "train_validation", "all"}
+        The rows of the recipe's final fit.
     costs : Costs
         What the figures of cost are made of.
     rows : JudgedRows or None
@@ -118,6 +130,7 @@ class Evaluation(Options):
     validation: dict[str, Metric]
     test: dict[str, Metric]
     calibration: str = ""
+    refit: str = "train"
     costs: Costs = Costs()
     rows: JudgedRows | None = None
     decisions: dict[str, dict[str, float]] = Field(default_factory=dict)

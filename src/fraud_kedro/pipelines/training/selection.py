@@ -83,7 +83,3 @@ def _reason(figure: str, champion: str, best: str, lead: Lead) -> str:
         f"the ensemble is as good as {best}: behind by {lead.value:.4f} of {figure} on validation rows, "
         f"within one standard error ({lead.standard_error:.4f})"
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from fraud_kedro.errors import TrainingError
 from fraud_kedro.evaluation.metrics import OBJECTIVES, ScoredRows
-from fraud_kedro.evaluation.thresholds import ExpectedCost, ThresholdPolicy, choose_thresholds
+from fraud_kedro.evaluation.thresholds import ExpectedCost, ThresholdPolicy, choose_thresholds, decision_costs
 
 Objective = Callable[[ScoredRows], float]
 
@@ -53,12 +51,5 @@ def saved_share(rows: ScoredRows, prices: ExpectedCost) -> float:
             "The objective expected_cost needs frauds with an amount above 0 in every fold; one has none."
         )
     thresholds = choose_thresholds(ThresholdPolicy(prices), rows, rows.amounts)
-    scores = rows.scores.astype(np.float32)
-    declined = scores >= np.float32(thresholds.decline)
-    reviewed = (scores >= np.float32(thresholds.flag)) & ~declined
-    cost = (
-        lost[~declined & ~reviewed].sum()
-        + prices.review_cost * rows.weights[reviewed].sum()
-        + prices.false_decline_cost * rows.weights[declined & (rows.labels == 0)].sum()
-    )
-    return float(1 - cost / lost.sum())
+    cost = float(rows.weights @ decision_costs(rows, thresholds, prices))
+    return 1 - cost / float(lost.sum())

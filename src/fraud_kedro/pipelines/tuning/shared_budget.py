@@ -34,7 +34,8 @@ def share(study: optuna.Study, own: SearchBudget, total: TotalBudget, run: str) 
     if total.trials is not None and total.trials < len(ALGORITHM_NAMES):
         raise TrainingError(
             f"tuning.budget.trials is {total.trials}, but {len(ALGORITHM_NAMES)} algorithms need one each "
-            f"({', '.join(ALGORITHM_NAMES)})."
+            f"({', '.join(ALGORITHM_NAMES)}). To tune one alone, give it a budget of its own, such as "
+            f"{ALGORITHM_NAMES[0]}.budget.trials."
         )
     used = [
         summary.user_attrs[_USED]
