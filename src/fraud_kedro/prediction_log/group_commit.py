@@ -46,6 +46,10 @@ class RecordWriter(Protocol):
         """Let go of what is open."""
 
 
+# A large writer waits no longer than this for small ones, 20 times.
+_POLITE_SECONDS, _POLITE_WAITS = 0.0002, 20
+
+
 class LogFullError(PredictionLogError):
     """More predictions wait for their commit than the limit allows."""
 
@@ -154,6 +158,16 @@ class GroupCommit:
             If nothing could be committed.
         """
         return self._timed(records, wait=True)
+
+    def let_others_go_first(self) -> None:
+        """Wait a moment, in another thread than the loop's, while single records wait for their commit.
+
+        Whoever writes again at once takes the writer's lock before they get it.
+        """
+        for _ in range(_POLITE_WAITS):
+            if not self._due:
+                return
+            time.sleep(_POLITE_SECONDS)
 
     async def close(self) -> None:
         """Commit what waits, then close the writer."""

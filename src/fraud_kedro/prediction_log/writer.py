@@ -34,6 +34,7 @@ _FIRST_RETRY_SECONDS = 0.05
 _LAST_RETRY_SECONDS = 0.5
 # Shut down by an administrator, crashed, starting up or shutting down; too many connections; a deadlock.
 _AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40P01"})
+_WITHOUT_ZONE = len("2026-01-05 13:45:00.000000")
 
 _BUSY = "The prediction log is busy."
 
@@ -177,7 +178,12 @@ class _SqliteWriter(PredictionWriter):
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         self._follow_the_path()
         connection = self._connection
-        rows = [(r[0], r[1], _text(r[2]), r[3] and _text(r[3]), *r[4:]) for r in records]
+        # The rows of a batch have arrived at one moment.
+        arrived, text = records[0].timestamp, _text(records[0].timestamp)
+        rows = [
+            (r[0], r[1], text if r[2] is arrived else _text(r[2]), r[3] and _text(r[3]), *r[4:])
+            for r in records
+        ]
         self._begin(patience)
         try:
             inserted = connection.executemany(self._insert, rows).rowcount
@@ -294,7 +300,8 @@ def _is_away(error: DBAPIError) -> bool:
 
 def _text(moment: datetime) -> str:
     """As SQLAlchemy stores a moment in SQLite, so that both read what either wrote."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(" ", "microseconds")[:_WITHOUT_ZONE]
 
 
 def _moment(text: str) -> datetime:

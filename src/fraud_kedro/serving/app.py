@@ -16,7 +16,16 @@ from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
-from fraud_kedro.serving.bodies import BodyTooLargeError, ClientGoneError, read_body
+from fraud_kedro.serving.batch_openapi import BATCH_BODY, BATCH_RESPONSES
+from fraud_kedro.serving.bodies import (
+    GONE,
+    HELD_BYTES,
+    REQUEST_ID_KEY,
+    BodyTooLargeError,
+    ClientGoneError,
+    read_body,
+    too_large,
+)
 from fraud_kedro.serving.documents import (
     BatchPredictions,
     ExplainedPrediction,
@@ -30,11 +39,10 @@ from fraud_kedro.serving.documents import (
     ReloadResult,
 )
 from fraud_kedro.serving.guard import OPEN
-from fraud_kedro.serving.hot_path import GONE, REQUEST_ID_KEY, inspect_headers, too_large
+from fraud_kedro.serving.hot_path import inspect_headers
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.openapi import (
-    BATCH,
     EXPLAIN,
     FEEDBACK,
     TRANSACTION,
@@ -110,16 +118,13 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
     @app.post(
         "/predict/batch",
         response_model=BatchPredictions,
-        responses={**_REFUSALS, 422: {"description": "No transaction could be scored."}},
-        openapi_extra=json_body(BATCH, *EXPLAIN),
+        responses=BATCH_RESPONSES,
+        openapi_extra=BATCH_BODY,
         tags=["predictions"],
     )
     async def predict_batch(request: Request) -> Response:
         """Score many transactions; those that are wrong do not hold up the others."""
-        body, request_id = await _json(request, settings.max_batch_bytes)
-        if isinstance(body, Reply):
-            return _response(body)
-        return _response(await predictor.predict_batch(body, request_id, request.scope["query_string"]))
+        return await predictor.batches.respond(request)
 
     @app.get(
         "/predict/batch/template",
@@ -148,7 +153,7 @@ def _add_feedback(app: FastAPI, runtime: Runtime) -> None:
     )
     async def feedback(request: Request) -> Response:
         """Take late labels: all, or none if one of them is wrong. Sent again, they change nothing."""
-        body, request_id = await _json(request, runtime.settings.max_batch_bytes)
+        body, request_id = await _json(request, min(runtime.settings.max_batch_bytes, HELD_BYTES))
         if isinstance(body, Reply):
             return _response(body)
         return _response(await runtime.feedback.take(body, request_id))

@@ -1,8 +1,19 @@
-"""Reads the body of a request, up to a limit."""
+"""What the layers of the service share about requests and their bodies."""
 
 from __future__ import annotations
 
 from starlette.types import Receive
+
+from fraud_kedro.serving.answers import Reply, refusal
+
+# Where the layers behind the first find a request's id.
+REQUEST_ID_KEY = "fraud_kedro.request_id"
+
+#: Most bytes of a body that is held whole.
+HELD_BYTES = 64 * 1024 * 1024
+
+# Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
+GONE = Reply(499, b"")
 
 
 class ClientGoneError(Exception):
@@ -41,3 +52,8 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLargeError
     return b"".join(parts)
+
+
+def too_large(limit: int) -> Reply:
+    """Refuse a body for its size."""
+    return refusal(413, f"The body should have at most {limit} bytes. Send it in parts.")

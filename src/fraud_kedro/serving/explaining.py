@@ -14,8 +14,8 @@ import msgspec
 from fraud_kedro.errors import ExplanationError
 from fraud_kedro.prediction_log import PredictionRecord
 from fraud_kedro.serving.answers import Answer, answer
-from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.requests import FieldError, InvalidRequestError
+from fraud_kedro.serving.model_store import Roles, ServedModel
+from fraud_kedro.serving.requests import FieldError, InvalidRequestError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,16 @@ class Explaining:
     def close(self) -> None:
         """Finish what is under way."""
         self._executor.shutdown()
+
+
+def explained_batch(
+    roles: Roles, transactions: Sequence[Transaction], stored: Sequence[PredictionRecord], count: int
+) -> list[ExplainedAnswer]:
+    """Give the answers to some transactions with their reasons, in this thread."""
+    return [
+        explained(roles.named(record.model_version), transaction.values, record, count)
+        for transaction, record in zip(transactions, stored, strict=True)
+    ]
 
 
 def explained(

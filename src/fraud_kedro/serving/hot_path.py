@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from time import perf_counter
 
 import uuid_utils
@@ -16,7 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 from fraud_kedro.serving.answers import Reply, refusal
-from fraud_kedro.serving.bodies import BodyTooLargeError, ClientGoneError
+from fraud_kedro.serving.batch_service import BATCH
+from fraud_kedro.serving.bodies import (
+    GONE,
+    HELD_BYTES,
+    REQUEST_ID_KEY,
+    BodyTooLargeError,
+    ClientGoneError,
+    too_large,
+)
 from fraud_kedro.serving.guard import OPEN
 from fraud_kedro.serving.logs import REQUEST_ID_FIELD
 from fraud_kedro.serving.metrics import FAILURES, REQUESTS
@@ -32,8 +41,6 @@ _NATIVE = ("/score", "/score_batch")
 
 _JSON = b"application/json"
 _REQUEST_ID = b"x-request-id"
-# Where the layers behind find it.
-REQUEST_ID_KEY = "fraud_kedro.request_id"
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -45,9 +52,6 @@ _PAGE_SECURITY = (*_SECURITY, (b"content-security-policy", b"frame-ancestors 'se
 _MAX_DIGITS = 15
 _MAX_HEADERS = 100
 
-
-# Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
-GONE = Reply(499, b"")
 _TOO_SLOW = refusal(
     408, "The body took too long to arrive. Send it at once.", headers=((b"connection", b"close"),)
 )
@@ -65,7 +69,7 @@ class HotPath:
         What comes behind.
     runtime : Runtime
     api : ASGI application
-        The HTTP API, which answers the probes.
+        The HTTP API, which answers the probes and batches.
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime, api: ASGIApp) -> None:
@@ -76,7 +80,7 @@ class HotPath:
         self._access_log = runtime.settings.access_log
         self._predict = runtime.predictor.predict
         self._limit = runtime.settings.max_body_bytes
-        self._batch_limit = runtime.settings.max_batch_bytes
+        self._held_limit = min(runtime.settings.max_batch_bytes, HELD_BYTES)
         self._read = BodyClock(runtime.settings.request_timeout_seconds / 2).read
         known = {getattr(route, "path", "") for route in getattr(api, "routes", ())}
         self._routes = frozenset({*known, *_NATIVE})
@@ -107,7 +111,11 @@ class HotPath:
                 await self._answer(scope, receive, send, request_id)
                 return
             send = self._marked(send, request_id, path)
-            if scope["method"] == "POST":
+            if path == BATCH and scope["method"] == "POST":
+                # It reads its body in parts and streams its answer; the layers behind hold both whole.
+                await _stop_timer(send)
+                await self._api(scope, receive, send)
+            elif scope["method"] == "POST":
                 await self._limited(scope, receive, send, request_id)
             else:
                 await (self._api if path in OPEN else self._app)(scope, receive, send)
@@ -149,13 +157,13 @@ class HotPath:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Let a body through that is within the limit; the layers behind would hold it whole as well."""
-        if _length(scope) > self._batch_limit:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+        if _length(scope) > self._held_limit:
+            await send_reply(send, too_large(self._held_limit), request_id)
             return
         try:
-            body = await self._read(receive, self._batch_limit)
+            body = await self._read(receive, self._held_limit)
         except BodyTooLargeError:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+            await send_reply(send, too_large(self._held_limit), request_id)
             return
         except BodyTooSlowError:
             await send_reply(send, _TOO_SLOW, request_id)
@@ -189,6 +197,16 @@ class HotPath:
             await send(message)
 
         return marked
+
+
+async def _stop_timer(send: Send) -> None:
+    """End BentoML's timer: a batch may come for minutes, and watches over its body itself.
+
+    The timer ends with the first message that passes it. The server refuses this
+    one, an extension it does not offer, and goes on.
+    """
+    with suppress(RuntimeError):
+        await send({"type": "http.response.debug", "info": {}})
 
 
 def inspect_headers(scope: Scope, limit: int) -> Reply | None:
@@ -264,11 +282,6 @@ def _request_id(scope: Scope) -> str:
 async def _hang_up(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Refuse a WebSocket before it is open: the client gets 403."""
     await send({"type": "websocket.close", "code": 1008})
-
-
-def too_large(limit: int) -> Reply:
-    """Refuse a body for its size."""
-    return refusal(413, f"The body should have at most {limit} bytes. Send it in parts.")
 
 
 def _length(scope: Scope) -> int:

@@ -7,6 +7,9 @@ each keeps its values in shared files and `/metrics` of any worker adds them up.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import (
@@ -119,6 +122,14 @@ MODEL_VERSION = Gauge(
     registry=_REGISTRY,
     multiprocess_mode="mostrecent",
 )
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe many values at once: one by one they take longer than the rest of their answers."""
+    bounds = [float(bound) for bound in histogram._upper_bounds]
+    for bucket, number in Tally(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[bucket].inc(number)
+    histogram._sum.inc(sum(values))
 
 
 def exposition() -> bytes:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_client import Gauge
 
 from fraud_kedro.champion.bundle import METADATA_FILE, Bundle, Thresholds, read_bundle
 from fraud_kedro.champion.reasons import Explainer
 from fraud_kedro.champion.registry import MODEL_NAME, Alias, RegisteredVersion, Registry
-from fraud_kedro.champion.scorer import Scorer
+from fraud_kedro.champion.scorer import Decision, Scorer
 from fraud_kedro.errors import BundleError, RegistryError
 from fraud_kedro.serving.metrics import MODEL_INFO, MODEL_LOADS, MODEL_VERSION
 from fraud_kedro.serving.requests import RequestFormat
@@ -58,15 +58,16 @@ class ServedModel:
         """The ``model_version`` of answers and log rows."""
         return f"{MODEL_NAME}_{self.scorer.metadata.algorithm}_v{self.version}"
 
-    def judgement(self, probability: float) -> dict[str, Any]:
-        """What the log keeps of a score: the fields of a record that are this model's."""
-        return {
-            "model_version": self.name,
-            "probability": probability,
-            "prediction": self.scorer.prediction(probability),
-            "decision": self.scorer.decision(probability),
-            "policy": self.scorer.thresholds.policy,
-        }
+    def judgement(self, probability: float) -> tuple[str, float, int, Decision, str]:
+        """What the log keeps of a score, in the order of its columns: ``model_version`` to ``policy``."""
+        scorer = self.scorer
+        return (
+            self.name,
+            probability,
+            scorer.prediction(probability),
+            scorer.decision(probability),
+            scorer.thresholds.policy,
+        )
 
 
 class Roles(NamedTuple):

@@ -63,7 +63,7 @@ class FraudDetection:
     @bentoml.api  # type: ignore[untyped-decorator]
     async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
-        return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
+        return _result(await runtime.predictor.batches.answer_json(encode({"transactions": transactions})))
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def send_spans(self) -> None:

@@ -144,8 +144,8 @@ class ServingSettings(BaseSettings):
     flag_threshold: Probability | None = None
     decline_threshold: Probability | None = None
     max_body_bytes: int = Field(default=65_536, ge=1024)
-    max_batch_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
-    max_batch_rows: int = Field(default=100_000, ge=1)
+    max_batch_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+    max_batch_rows: int = Field(default=1_000_000, ge=1)
     request_timeout_seconds: float = Field(default=30.0, gt=0)
     log_waiting_limit: int = Field(default=10_000, ge=1)
     log_mode: Literal["durable", "background"] = "durable"

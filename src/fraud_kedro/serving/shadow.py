@@ -140,8 +140,21 @@ class Shadow:
         probabilities = model.scorer.probabilities(matrix).tolist()
         commits.write(
             [
-                one.answered._replace(role="shadow", **model.judgement(probability))
+                _record(model, one.answered, probability)
                 for one, probability in zip(part, probabilities, strict=True)
             ]
         )
         self._logged.inc(len(part))
+
+
+def _record(model: ServedModel, answered: PredictionRecord, probability: float) -> PredictionRecord:
+    return PredictionRecord(
+        answered.transaction_id,
+        "shadow",
+        answered.timestamp,
+        answered.event_time,
+        *model.judgement(probability),
+        answered.request_hash,
+        answered.request_id,
+        answered.features,
+    )
