@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 import math
 import threading
 
@@ -87,6 +90,27 @@ def test_a_batch_is_explained_row_by_row(server, transactions):
     for found in answer["predictions"]:
         assert len(found["reasons"]) == 3
         assert total(found) == pytest.approx(log_odds(found["probability"]), abs=1e-9)
+
+
+def test_a_table_is_explained_in_a_column_of_its_own(server, transactions):
+    drawn = transactions(4)
+    sent = io.StringIO()
+    table = csv.DictWriter(sent, drawn[0])
+    table.writeheader()
+    table.writerows([*drawn, drawn[0] | {"V1": "none"}])
+    headers = {"Content-Type": "text/csv"}
+    plain = server.client.post("/predict/batch", content=sent.getvalue(), headers=headers)
+    answer = server.client.post(
+        "/predict/batch?explain=true&reasons=2", content=sent.getvalue(), headers=headers
+    )
+    assert answer.text.splitlines()[0] == f"{plain.text.splitlines()[0]},reasons"
+    *rows, broken = csv.DictReader(answer.text.splitlines())
+    for row in rows:
+        found = json.loads(row["reasons"])
+        assert len(found["reasons"]) == 2
+        assert total(found) == pytest.approx(log_odds(float(row["probability"])), abs=1e-6)
+    assert (broken["reasons"], broken["probability"]) == ("", "")
+    assert "V1" in broken["error"]
 
 
 def test_a_large_batch_is_not_explained(server, transactions):

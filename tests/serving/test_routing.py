@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import time
 
 import httpx
@@ -83,8 +85,17 @@ def test_share_and_shadow_are_served_and_logged_by_role(start_server, registered
     server = start_server(registered, challenger_share=0.5)
     bodies = [t | {"transaction_id": f"t-{n}"} for n, t in enumerate(transactions(40))]
     answers = [server.client.post("/predict", json=body).json() for body in bodies[:20]]
-    batch = server.client.post("/predict/batch", json={"transactions": bodies[20:]}).json()
-    answers += batch["predictions"]
+    answers += server.client.post("/predict/batch", json={"transactions": bodies[20:30]}).json()[
+        "predictions"
+    ]
+    sent = io.StringIO()
+    table = csv.DictWriter(sent, bodies[0])
+    table.writeheader()
+    table.writerows(bodies[30:])
+    received = server.client.post(
+        "/predict/batch", content=sent.getvalue(), headers={"Content-Type": "text/csv"}
+    )
+    answers += csv.DictReader(received.text.splitlines())
     assert [answer["transaction_id"] for answer in answers] == [f"t-{n}" for n in range(40)]
     for answer in answers:
         challenged = is_challenged(answer["transaction_id"], 0.5)
@@ -177,7 +188,7 @@ def in_process(root, uri, transactions, break_it, **settings):
         encoded = [httpx.Request("POST", "http://x", json=t).content for t in transactions]
         batch = httpx.Request("POST", "http://x", json={"transactions": transactions}).content
         answers = [await runtime.predictor.predict(body) for body in encoded]
-        answers.append(await runtime.predictor.predict_batch(batch))
+        answers.append(await runtime.predictor.batches.answer_json(batch))
         await runtime.stop()
         return [answer.status for answer in answers], runtime
 
