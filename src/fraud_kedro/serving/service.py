@@ -15,6 +15,7 @@ from bentoml.exceptions import BentoMLException
 from fraud_kedro.serving.answers import Reply, encode
 from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
+from fraud_kedro.serving.metrics_folder import make_metrics_folder
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import load_settings
 
@@ -24,6 +25,8 @@ logging.getLogger("fraud_kedro").setLevel(logging.INFO)
 # The command has read this setting, and keeps it, before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 usage_stats.do_not_track.cache_clear()
+
+make_metrics_folder()
 
 settings = load_settings()
 
