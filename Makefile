@@ -45,7 +45,7 @@ serve: $(READY) ## Serve the champion on 127.0.0.1:8000: bentoml serve.
 
 .PHONY: test
 test: $(READY) ## Run the whole test suite. Options in ARGS="-m 'not slow'".
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: bench
 bench: $(READY) ## Run all benchmarks, one after the other. Some in BENCHMARKS="simulator data_scale".

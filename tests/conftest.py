@@ -19,6 +19,8 @@ import onnx
 import pytest
 import sqlalchemy as sa
 from onnx import TensorProto, helper, numpy_helper
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from fraud_kedro.champion.bundle import (
     REGISTRATION_FILE,
@@ -36,17 +38,29 @@ from fraud_kedro.champion.bundle_writer import write_bundle
 from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 
+# Of the quick run, which takes a minute.
+_SHARED_RUN = ("tests/end_to_end/test_quick_run.py", "tests/end_to_end/test_readme.py")
 
-@pytest.hookimpl(tryfirst=True)
+
+class _ByFile(LoadFileScheduling):
+    """Keeps each file in one process, and in the same one all files that share a run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _SHARED_RUN[0] if file in _SHARED_RUN else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Choose how the processes of a suite share its tests."""
+    config.option.loadscopereorder = False
+    return _ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file in one process, and in the same one all files that share the quick run."""
-    of_the_quick_run = {item.path for item in items if "quick" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group(
-                "quick" if item.path in of_the_quick_run else f"{item.path.parent.name}/{item.path.name}"
-            )
-        )
+    """Begin with the files that are slow: at the end, one process would wait for another's."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 FEATURES = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")

@@ -46,6 +46,11 @@ class Server:
         )
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that starts the workers."""
+        return self._process.pid
+
     def wait(self) -> Server:
         """Wait until it answers."""
         deadline = time.monotonic() + START_SECONDS

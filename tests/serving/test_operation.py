@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import bentoml
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -132,6 +133,22 @@ def test_two_workers_share_one_log_and_one_page_of_metrics(start_server, make_bu
     found = samples(server.client.get("/metrics").text)
     assert found["fraud_request_seconds_count", (("route", "/predict"), ("status", "200"))] == 20
     assert server.log.read_text().count("serves now") == 2
+
+
+def test_another_service_of_the_same_user_takes_no_metrics_away(
+    start_server, make_bundle, transactions, tmp_path
+):
+    make_bundle(tmp_path / "06_models" / "champion")
+    server = start_server(tmp_path)
+    server.client.post("/predict", json=transactions(1)[0]).raise_for_status()
+    start_server(tmp_path)
+    found = samples(server.client.get("/metrics").text)
+    assert found["fraud_request_seconds_count", (("route", "/predict"), ("status", "200"))] == 1
+    [worker] = psutil.Process(server.pid).children()
+    own = Path(worker.environ()["_FRAUD_KEDRO_METRICS"])
+    assert any(own.iterdir())
+    server.stop()
+    assert not own.exists()
 
 
 def test_a_log_that_fails_refuses_and_recovers(start_server, make_bundle, transactions, tmp_path):

@@ -22,7 +22,11 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fraud_kedro.serving.metrics_folder import use_metrics_folder
+
 __all__ = ["CONTENT_TYPE_LATEST"]
+
+use_metrics_folder()
 
 _REGISTRY = CollectorRegistry()
 

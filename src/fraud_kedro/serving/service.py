@@ -16,6 +16,7 @@ from bentoml.exceptions import BentoMLException
 from fraud_kedro.serving.answers import Reply, encode
 from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
+from fraud_kedro.serving.metrics_folder import make_metrics_folder
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import load_settings
 from fraud_kedro.serving.slow_clients import close_silent_connections
@@ -29,6 +30,8 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 usage_stats.do_not_track.cache_clear()
 
 _FLUSH_MILLISECONDS = 3000
+
+make_metrics_folder()
 
 settings = load_settings()
 
