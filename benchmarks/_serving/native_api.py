@@ -22,5 +22,5 @@ class Native:
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, transaction: dict[str, float]) -> dict[str, float]:
         """Score one transaction."""
-        row = self._scorer.row([transaction[name] for name in self._features])
+        row = self._scorer.few([[transaction[name] for name in self._features]])
         return {"probability": float(self._scorer.probabilities(row)[0])}

@@ -37,7 +37,7 @@ def test_reasons_are_the_explainers_and_add_up_to_the_answer(server, served_root
         assert set(found) == set(plain) | EXPLAINED
         assert found["probability"] == plain["probability"]
         assert found["reasons_problem"] is None
-        explanation = explainer.explain(scorer.row([*transaction.values()]), found["probability"])
+        explanation = explainer.explain(scorer.few([[*transaction.values()]]), found["probability"])
         assert found["reasons"] == [vars(reason) for reason in explanation.top_reasons(5)]
         assert total(found) == pytest.approx(log_odds(found["probability"]), abs=1e-9)
 

@@ -119,8 +119,14 @@ class GroupCommit:
         """How long the oldest of the records that wait has waited at most."""
         return time.monotonic() - self._oldest if self._due else 0.0
 
-    def add(self, record: PredictionRecord) -> Answer:
+    def add(self, record: PredictionRecord, answer: Answer | None = None) -> Answer:
         """Queue a record.
+
+        Parameters
+        ----------
+        record : PredictionRecord
+        answer : asyncio.Future, optional
+            What is given back, where there is one already.
 
         Returns
         -------
@@ -139,9 +145,10 @@ class GroupCommit:
                 f"{self.waiting} predictions wait already for the prediction log, which is slow or "
                 "down. Try again later."
             )
-        answer: Answer = self._loop.create_future()
+        if answer is None:
+            answer = self._loop.create_future()
         self._waiting.append((record, answer))
-        if self._background:
+        if self._background and not answer.done():
             answer.set_result(record)
         if not self._due:
             self._due = True

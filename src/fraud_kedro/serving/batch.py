@@ -26,7 +26,7 @@ from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
 from fraud_kedro.serving.answers import RowError, conflict
 from fraud_kedro.serving.failures import cause
-from fraud_kedro.serving.judging import Judge
+from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.metrics import FAILURES
 from fraud_kedro.serving.model_store import Roles, ServedModel
 from fraud_kedro.serving.requests import FieldError, Transaction
@@ -145,15 +145,6 @@ class Source(Protocol):
         """Read it in parts."""
 
 
-class Serving(NamedTuple):
-    """What a batch is answered with, from its beginning to its end."""
-
-    roles: Roles
-    champion: ServedModel
-    commits: GroupCommit
-    request_id: str | None
-
-
 Count = Callable[[Sequence[PredictionRecord]], None]
 
 # What the log holds for each record, or why nothing could be committed.
@@ -179,7 +170,7 @@ class BatchPipeline:
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="batch-score")
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="batch-commit")
 
-    def answer(self, parts: Iterator[Part], serving: Serving) -> Iterator[Answered]:
+    def answer(self, parts: Iterator[Part], serving: Serving, request_id: str | None) -> Iterator[Answered]:
         """Answer every part, in order, once its rows are committed.
 
         Raises
@@ -194,13 +185,7 @@ class BatchPipeline:
         for part, scores in self._scored(parts, serving.champion):
             transactions = part.transactions()
             records = self._judge.many(
-                serving.roles,
-                serving.champion,
-                transactions,
-                part.values,
-                scores.result(),
-                datetime.now(UTC),
-                serving.request_id,
+                serving, transactions, scores.result(), datetime.now(UTC), [request_id] * len(transactions)
             )
             commit = self._committing.submit(self._commit, serving.commits, records, failure)
             behind.append((part, transactions, records, commit))

@@ -24,7 +24,6 @@ from fraud_kedro.serving.batch import (
     Count,
     Progress,
     QuickSwitches,
-    Serving,
     Source,
 )
 from fraud_kedro.serving.batch_answers import Answers, Explain, JsonAnswers
@@ -33,7 +32,7 @@ from fraud_kedro.serving.batch_json import JsonSource
 from fraud_kedro.serving.batch_upload import Upload, receive
 from fraud_kedro.serving.bodies import GONE, REQUEST_ID_KEY, BodyTooLargeError, too_large
 from fraud_kedro.serving.explaining import MOST_ROWS, ExplainedAnswer, explained_batch, wanted_reasons
-from fraud_kedro.serving.judging import Judge
+from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import REQUEST_SECONDS
 from fraud_kedro.serving.model_store import ModelStore, ServedModel
@@ -139,7 +138,7 @@ class BatchService:
         if roles.champion is None or commits is None:
             upload.file.close()
             return to_response(self._refused())
-        run = _Run(self, upload, Serving(roles, roles.champion, commits, request_id), reasons)
+        run = _Run(self, upload, Serving(roles, roles.champion, commits), request_id, reasons)
         try:
             wanted, media_type = format_wanted(accept, upload.kind)
             first = await self._step(run.begin, wanted)
@@ -173,12 +172,15 @@ class BatchService:
 class _Run:
     """One batch on its way; its steps are called one after the other, from any thread."""
 
-    def __init__(self, service: BatchService, upload: Upload, serving: Serving, reasons: int) -> None:
+    def __init__(
+        self, service: BatchService, upload: Upload, serving: Serving, request_id: str | None, reasons: int
+    ) -> None:
         self._pipeline = service._pipeline
         most = service._settings.max_batch_rows
         self._limit = min(most, MOST_ROWS) if reasons else most
         self._upload = upload
         self._serving = serving
+        self._request_id = request_id
         self._reasons = reasons
         self._lock = threading.Lock()
         self._stream: Iterator[bytes] | None = None
@@ -222,8 +224,8 @@ class _Run:
         return explained_batch(self._serving.roles, answered.transactions, answered.stored, self._reasons)
 
     def _bytes(self, source: Source, answers: Answers, rows: int) -> Iterator[bytes]:
-        progress = Progress(self._serving.request_id or "without id", rows)
-        for part in self._pipeline.answer(source.parts(), self._serving):
+        progress = Progress(self._request_id or "without id", rows)
+        for part in self._pipeline.answer(source.parts(), self._serving, self._request_id):
             content = answers.part(part)
             progress.tell(part.part.first + part.part.count)
             yield content

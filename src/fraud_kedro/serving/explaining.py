@@ -128,7 +128,7 @@ def explained(
     if model.explainer.problem is not None:
         return _unexplained(stored, model.explainer.problem)
     try:
-        explanation = model.explainer.explain(model.scorer.row(values), stored.probability)
+        explanation = model.explainer.explain(model.scorer.few([values]), stored.probability)
     except ExplanationError as error:
         return _unexplained(stored, f"This score cannot be explained: {error}.")
     except Exception:

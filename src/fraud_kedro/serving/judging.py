@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import uuid_utils
 from numpy.typing import NDArray
 
-from fraud_kedro.prediction_log import PredictionRecord
+from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
 from fraud_kedro.prediction_log.tables import Role
 from fraud_kedro.serving.metrics import CHALLENGER_FAILURES
 from fraud_kedro.serving.model_store import Roles, ServedModel
@@ -18,6 +19,14 @@ from fraud_kedro.serving.requests import Transaction
 from fraud_kedro.serving.routing import is_challenged
 
 logger = logging.getLogger(__name__)
+
+
+class Serving(NamedTuple):
+    """What transactions are answered with, from their beginning to their end."""
+
+    roles: Roles
+    champion: ServedModel
+    commits: GroupCommit
 
 
 class Judge:
@@ -33,92 +42,76 @@ class Judge:
         self._share = share
         self._complained: set[str] = set()
 
-    def one(
-        self,
-        roles: Roles,
-        champion: ServedModel,
-        transaction: Transaction,
-        arrived: datetime,
-        request_id: str | None,
-    ) -> PredictionRecord:
-        """Judge one transaction."""
-        if roles.challenger is not None:
-            transaction = _with_id(transaction)
-            challenged = self._challenged(
-                roles.challenger, [transaction], np.array([transaction.values]), arrived, request_id
-            )
-            if challenged:
-                return challenged[0]
-        scorer = champion.scorer
-        probability = float(scorer.probabilities(scorer.row(transaction.values))[0])
-        return _record(champion, transaction, probability, arrived, request_id)
-
     def many(
         self,
-        roles: Roles,
-        champion: ServedModel,
+        serving: Serving,
         transactions: Sequence[Transaction],
-        values: NDArray[np.float64],
         probabilities: NDArray[np.float32],
         arrived: datetime,
-        request_id: str | None,
+        request_ids: Iterable[str | None],
     ) -> list[PredictionRecord]:
-        """Judge many transactions that the champion has scored.
+        """Judge transactions that the champion has scored.
 
         Parameters
         ----------
-        roles : Roles
-        champion : ServedModel
+        serving : Serving
         transactions : sequence of Transaction
-        values : ndarray of shape (n_transactions, n_features)
-            Their raw features.
         probabilities : ndarray of shape (n_transactions,)
             The champion's.
         arrived : datetime
-        request_id : str or None
+            Aware, UTC.
+        request_ids : iterable of str or None
+            One for each.
         """
-        if roles.challenger is not None:
+        challenger = serving.roles.challenger
+        if challenger is not None:
             transactions = [_with_id(transaction) for transaction in transactions]
         records = [
-            _record(champion, transaction, probability, arrived, request_id)
-            for transaction, probability in zip(transactions, probabilities.tolist(), strict=True)
+            _record(serving.champion, transaction, probability, arrived, request_id)
+            for transaction, probability, request_id in zip(
+                transactions, probabilities.tolist(), request_ids, strict=True
+            )
         ]
-        if roles.challenger is not None:
-            # Its rows take the place of the champion's.
-            challenged = self._challenged(roles.challenger, transactions, values, arrived, request_id)
-            for place, record in challenged.items():
-                records[place] = record
+        if challenger is not None:
+            self._challenge(challenger, transactions, records)
         return records
 
-    def _challenged(
+    def _challenge(
         self,
         challenger: ServedModel,
         transactions: Sequence[Transaction],
-        values: NDArray[np.float64],
-        arrived: datetime,
-        request_id: str | None,
-    ) -> dict[int, PredictionRecord]:
-        """The challenger's rows by their places; none if it fails."""
-        chosen = [i for i, t in enumerate(transactions) if is_challenged(t.transaction_id or "", self._share)]
+        records: list[PredictionRecord],
+    ) -> None:
+        """Put the challenger's rows in the place of the champion's; leave them if it fails."""
+        chosen = [i for i, record in enumerate(records) if is_challenged(record.transaction_id, self._share)]
         if not chosen:
-            return {}
+            return
         try:
             scorer = challenger.scorer
-            probabilities = scorer.probabilities(scorer.matrix(values[chosen]))
+            probabilities = scorer.probabilities(scorer.matrix([transactions[i].values for i in chosen]))
             if not np.isfinite(probabilities).all():
                 # The log takes numbers alone, and would refuse the champion's rows of the same commit.
                 raise ValueError("the challenger's probability is no number")
-            return {
-                i: _record(challenger, transactions[i], probability, arrived, request_id, "challenger")
+            found = [
+                _record(
+                    challenger,
+                    transactions[i],
+                    probability,
+                    records[i].timestamp,
+                    records[i].request_id,
+                    "challenger",
+                )
                 for i, probability in zip(chosen, probabilities.tolist(), strict=True)
-            }
+            ]
         except Exception:
             # Whatever the challenger does, the champion answers: counted, and said once.
             CHALLENGER_FAILURES.inc(len(chosen))
             if challenger.name not in self._complained:
                 self._complained.add(challenger.name)
                 logger.exception("The challenger %s fails, and the champion answers for it.", challenger.name)
-            return {}
+            return
+        for i, record in zip(chosen, found, strict=True):
+            records[i] = record
 
 
 def _with_id(transaction: Transaction) -> Transaction:

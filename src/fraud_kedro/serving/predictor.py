@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from time import perf_counter
 
 from prometheus_client import Counter
@@ -15,7 +14,7 @@ from fraud_kedro.serving.answers import Reply, answer, conflict, encode, refusal
 from fraud_kedro.serving.batch_service import BatchService
 from fraud_kedro.serving.explaining import Explaining, wanted_reasons
 from fraud_kedro.serving.failures import cause
-from fraud_kedro.serving.judging import Judge
+from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
     FAILURES,
@@ -28,6 +27,7 @@ from fraud_kedro.serving.model_store import ModelStore
 from fraud_kedro.serving.requests import InvalidRequestError
 from fraud_kedro.serving.settings import ServingSettings
 from fraud_kedro.serving.shadow import Shadow, Shadowed
+from fraud_kedro.serving.turns import Turns
 
 RETRY_SECONDS = 5
 
@@ -45,7 +45,8 @@ class Predictor:
     def __init__(self, settings: ServingSettings, models: ModelStore, log: LogGate) -> None:
         self._models = models
         self._log = log
-        self._judge = Judge(settings.challenger_share)
+        judge = Judge(settings.challenger_share)
+        self._turns = Turns(judge)
         self._explaining = Explaining()
         self._seconds = REQUEST_SECONDS.labels("/predict", "200")
         self._decisions: dict[tuple[str, str], Counter] = {}
@@ -54,7 +55,7 @@ class Predictor:
             settings,
             models,
             log,
-            judge=self._judge,
+            judge=judge,
             shadow=self.shadow,
             count=self._count_all,
             refused=self._refused,
@@ -95,17 +96,17 @@ class Predictor:
         if champion is None or commits is None:
             return self._refused()
         transaction = champion.requests.decode(body)
-        record = self._judge.one(roles, champion, transaction, datetime.now(UTC), request_id)
+        turn = self._turns.add(Serving(roles, champion, commits), transaction, request_id)
         try:
-            stored = await commits.add(record)
+            stored = await turn.stored
         except PredictionLogError as error:
             return self._unlogged(error)
         if stored is None:
             return refusal(409, [conflict("body")])
-        if stored.timestamp == record.timestamp:
-            self._count(record)
+        if turn.record is not None and stored.timestamp == turn.record.timestamp:
+            self._count(turn.record)
             if roles.shadow is not None:
-                self.shadow.offer(roles.shadow, [Shadowed(transaction.values, record)])
+                self.shadow.offer(roles.shadow, [Shadowed(transaction.values, turn.record)])
         if reasons:
             by = roles.named(stored.model_version)
             return Reply(200, encode(await self._explaining.explain(by, transaction.values, stored, reasons)))
