@@ -249,7 +249,7 @@ def test_a_graph_with_an_operator_unknown_here_is_not_explained_and_says_why(
     bundle = make_bundle(tmp_path / "b", model=model)
     explainer = Explainer(bundle)
     assert explainer.problem == (
-        f"The model at {bundle.folder} cannot be explained: "
+        "The scores of this model cannot be explained: "
         "the operator Pow (products) on features is not covered."
     )
     with pytest.raises(ExplanationError, match="Pow"):

@@ -76,7 +76,7 @@ def test_large_batches_are_scored_by_as_many_threads_as_asked_for():
 @pytest.mark.parametrize("use", ["hour_of_day", "raw", "none"])
 @given(row=st.tuples(in_float32, in_float32, in_float32))
 def test_one_row_is_read_as_many_rows_are(scorers, use, row):
-    np.testing.assert_array_equal(scorers[use].row(row), scorers[use].matrix([row]))
+    np.testing.assert_array_equal(scorers[use].few([row]), scorers[use].matrix([row]))
 
 
 @given(seconds=st.floats(allow_nan=False, allow_infinity=False))
@@ -93,13 +93,13 @@ def test_the_calendar_day_does_not_matter(day, second):
 
 
 def test_epoch_seconds_keep_their_second(scorers):
-    row = scorers["hour_of_day"].row((0.0, 1_700_000_007.0, 0.0))
+    row = scorers["hour_of_day"].few([(0.0, 1_700_000_007.0, 0.0)])
     assert row[0, 1] == 1_700_000_007 % 86_400
 
 
 def test_a_value_beyond_float32_is_an_error_for_one_row_and_infinite_for_many(scorers):
     with pytest.raises(OverflowError):
-        scorers["raw"].row((1e39, 0.0, 0.0))
+        scorers["raw"].few([(1e39, 0.0, 0.0)])
     assert np.isinf(scorers["raw"].matrix([(1e39, 0.0, 0.0)])[0, 0])
 
 

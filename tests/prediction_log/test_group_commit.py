@@ -194,3 +194,80 @@ class TestSqlite:
 
         asyncio.run(serve())
         assert True in threads[20:], "quick commits never came back to the loop's thread"
+
+
+class TestBackground:
+    """An answer before its commit."""
+
+    def test_an_answer_does_not_wait_and_closing_commits_it(self, writer, log_url, record):
+        async def serve():
+            group = GroupCommit(writer, background=True)
+            answers = [group.add(record(str(i))) for i in range(50)]
+            done = [a.done() for a in answers]
+            waiting = group.waiting
+            await group.close()
+            return done, waiting
+
+        done, waiting = asyncio.run(serve())
+        assert done == [True] * 50
+        assert waiting == 50
+        assert count(log_url) == 50
+
+    def test_an_outage_loses_nothing_and_says_how_long_it_lasts(self, writer, log_url, record, monkeypatch):
+        commit, lost = writer._commit, []
+
+        def away(*_):
+            raise sqlite3.OperationalError("away")
+
+        monkeypatch.setattr(writer, "_commit", away)
+
+        async def serve():
+            group = GroupCommit(writer, background=True, waiting_limit=30, observe_lost=lost.append)
+            for number in range(30):
+                await group.add(record(str(number)))
+            with pytest.raises(LogFullError):
+                group.add(record("one too many"))
+            while group.last_failure is None:
+                await asyncio.sleep(0.01)
+            assert group.oldest_seconds > 0
+            monkeypatch.setattr(writer, "_commit", commit)
+            while group.waiting:
+                await asyncio.sleep(0.01)
+            assert (group.last_failure, group.oldest_seconds) == (None, 0.0)
+            await group.close()
+
+        asyncio.run(serve())
+        assert count(log_url) == 30
+        assert lost == []
+
+    def test_what_cannot_be_committed_before_the_end_is_counted_as_lost(self, writer, record, monkeypatch):
+        lost = []
+
+        def away(*_):
+            raise sqlite3.OperationalError("away")
+
+        monkeypatch.setattr(writer, "_commit", away)
+
+        async def serve():
+            group = GroupCommit(writer, background=True, drain_seconds=0.1, observe_lost=lost.append)
+            for number in range(7):
+                await group.add(record(str(number)))
+            await group.close()
+
+        asyncio.run(serve())
+        assert lost == [7]
+
+    def test_one_row_that_cannot_be_logged_is_lost_alone(self, writer, log_url, record):
+        lost = []
+
+        async def serve():
+            group = GroupCommit(writer, background=True, observe_lost=lost.append)
+            for number in range(20):
+                await group.add(record(str(number)))
+            await group.add(record("bad", probability=None))
+            await group.add(record("1", request_hash="b" * 32))
+            await group.close()
+
+        asyncio.run(serve())
+        assert count(log_url) == 20
+        assert sum(lost) == 2

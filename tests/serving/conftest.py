@@ -110,8 +110,16 @@ def _servers(folder: Path) -> Iterator[StartServer]:
 
     def start(root: Path, **settings: object) -> Server:
         environment = {f"FRAUD_{name.upper()}": str(value) for name, value in settings.items()}
-        started.append(Server(folder, {"FRAUD_ROOT": str(root), **environment}))
-        return started[-1].wait()
+        attempts_left = 3
+        while True:
+            attempts_left -= 1
+            started.append(Server(folder, {"FRAUD_ROOT": str(root), **environment}))
+            try:
+                return started[-1].wait()
+            except AssertionError:
+                # BentoML finds a free port for itself and binds it later; in between it may be taken.
+                if not attempts_left or "Address already in use" not in started[-1].log.read_text():
+                    raise
 
     try:
         yield start

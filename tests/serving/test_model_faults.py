@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 
 import pytest
 import sqlalchemy as sa
@@ -74,3 +75,20 @@ def test_a_full_disk_leaves_the_running_model_until_there_is_room(store, real_re
     assert store.refresh() is True
     assert store.current.version == 2
     assert store.problem is None
+
+
+def test_no_room_for_a_temporary_folder_leaves_the_running_model(store, real_registry, monkeypatch):
+    before = serves_as_before(store)
+    Registry(real_registry.uri).set_alias("champion", 2, by="ann", why="better")
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/fraud-champion-x")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    assert store.refresh() is False
+    assert serves_as_before(store) == before
+    assert "Version 2 is champion and could not be loaded: No space left on device" in store.problem
+
+    monkeypatch.undo()
+    assert store.refresh() is True
+    assert store.current.version == 2

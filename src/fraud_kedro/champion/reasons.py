@@ -96,7 +96,7 @@ class Explainer:
             self._program = GraphProgram(bundle.model, self._background(bundle))
             self._self_test(bundle)
         except ExplanationError as error:
-            self.problem = f"The model at {bundle.folder} cannot be explained: {error}."
+            self.problem = f"The scores of this model cannot be explained: {error}."
 
     def explain(self, row: NDArray[np.float32], probability: float) -> Explanation:
         """Split a score among the features.

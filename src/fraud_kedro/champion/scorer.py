@@ -104,28 +104,30 @@ class Scorer:
             )
         return str(inputs[0].name)
 
-    def row(self, values: Sequence[float]) -> NDArray[np.float32]:
-        """Make what the model reads for one transaction: `matrix` for a single row, quicker.
+    def few(self, rows: Sequence[Sequence[float]]) -> NDArray[np.float32]:
+        """Make what the model reads for some transactions: `matrix`, quicker up to about 100 of them.
 
         Parameters
         ----------
-        values : sequence of float of length n_features
+        rows : sequence of shape (n_transactions, n_features)
             Raw features in the schema's order.
 
         Returns
         -------
-        ndarray of shape (1, n_features), float32
+        ndarray of shape (n_transactions, n_features), float32
 
         Raises
         ------
         OverflowError
             If a value lies beyond float32.
         """
-        time = self._time
-        if time is not None and self._time_use != "raw":
-            values = [*values]
-            values[time] = second_of_day(values[time]) if self._time_use == "hour_of_day" else 0.0
-        return np.frombuffer(self._pack(*values), dtype=np.float32).reshape(1, -1)
+        pack, time = self._pack, self._time
+        if time is None or self._time_use == "raw":
+            packed = [pack(*values) for values in rows]
+        else:
+            reduced = second_of_day if self._time_use == "hour_of_day" else _nothing
+            packed = [pack(*values[:time], reduced(values[time]), *values[time + 1 :]) for values in rows]
+        return np.frombuffer(b"".join(packed), dtype=np.float32).reshape(len(packed), -1)
 
     def matrix(self, rows: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float32]:
         """Make what the model reads for many transactions.
@@ -262,3 +264,7 @@ def _session(bundle: Bundle) -> ort.InferenceSession:
             f"The graph at {bundle.folder} does not load: {error}. Export the model again, or install the "
             f"onnxruntime it was made with (here: {ort.__version__})."
         ) from error
+
+
+def _nothing(_time: float) -> float:
+    return 0.0

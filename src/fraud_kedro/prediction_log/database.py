@@ -17,11 +17,31 @@ from fraud_kedro.errors import PredictionLogError
 
 BUSY_SECONDS = 10.0
 CONNECT_SECONDS = 5
+_PATIENCE = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
 
 # Any number: it names this project's lock among a PostgreSQL database's advisory locks.
 _ADVISORY_LOCK = 0x6672_6175_64
 
+# What is wrong with the rows, not with the database: to try again is no use.
+_DEFECTS = (
+    sa.exc.DataError,
+    sa.exc.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+
 T = TypeVar("T")
+
+
+class LogUnavailableError(PredictionLogError):
+    """The database cannot be reached or written at the moment."""
 
 
 def connect(url: str, *, create: bool) -> Engine:
@@ -45,6 +65,9 @@ def connect(url: str, *, create: bool) -> Engine:
         return _sqlite(parsed, create=create)
     query = dict(parsed.query)
     query.setdefault("connect_timeout", str(CONNECT_SECONDS))
+    # A server whose machine is gone sends no word; without these the wait would last minutes.
+    for name, value in _PATIENCE.items():
+        query.setdefault(name, value)
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg", query=query),
         paramstyle="format",
@@ -74,14 +97,18 @@ def mending(url: URL) -> Iterator[None]:
 
     Raises
     ------
+    LogUnavailableError
+        If it is the database that fails.
     PredictionLogError
+        If it is the rows.
     """
     try:
         yield
     except (DBAPIError, sqlite3.Error, OSError) as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise PredictionLogError(
+        kind = PredictionLogError if isinstance(error, _DEFECTS) else LogUnavailableError
+        raise kind(
             f"The prediction log at {url.render_as_string(hide_password=True)} does not work: {reason}. "
             f"{_mend(url)}"
         ) from error

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import connect, mending
 from fraud_kedro.prediction_log.migrate import current_revision, head_revision
-from fraud_kedro.prediction_log.tables import Role, predictions
+from fraud_kedro.prediction_log.tables import Role, UtcDateTime, labels, predictions
 
 _ROWS_AT_ONCE = 5000
 
@@ -52,7 +53,8 @@ class PredictionReader:
         Yields
         ------
         mapping
-            A column name to its value; ``features`` is a dict.
+            A column name to its value; ``features`` is a dict, or None where
+            retention has taken them away.
 
         Raises
         ------
@@ -66,6 +68,94 @@ class PredictionReader:
             streaming = connection.execution_options(yield_per=_ROWS_AT_ONCE)
             for row in streaming.execute(statement):
                 yield dict(row._mapping)
+
+    def labelled(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: Role | None = None,
+        columns: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Iterator[Mapping[str, Any]]:
+        """Read predictions with the latest label of their transaction, newest first, streamed.
+
+        Parameters
+        ----------
+        since, until : datetime, optional
+            Aware moments of arrival.
+        role : {"champion", "challenger", "shadow"}, optional
+        columns : sequence of str
+            Of `predictions`; all of them if it is empty.
+        limit : int, optional
+            Read so many at most.
+
+        Yields
+        ------
+        mapping
+            A column name to its value, and ``label`` and ``labelled_at``: None where
+            no label has come.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        earlier = labels.alias()
+        latest = (
+            sa.select(earlier.c.sequence)
+            .where(earlier.c.transaction_id == predictions.c.transaction_id)
+            .order_by(earlier.c.labelled_at.desc(), earlier.c.sequence.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        chosen = [predictions.c[name] for name in columns] or [*predictions.c]
+        statement = sa.select(*chosen, labels.c.label, labels.c.labelled_at).select_from(
+            predictions.outerjoin(labels, labels.c.sequence == latest)
+        )
+        statement = (
+            _windowed(statement, since, until, role)
+            .order_by(predictions.c.timestamp.desc(), predictions.c.transaction_id, predictions.c.role)
+            .limit(limit)
+        )
+        with mending(self._engine.url), self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement):
+                yield dict(row._mapping)
+
+    def summary(self) -> dict[str, Any]:
+        """Size and age of the log.
+
+        Returns
+        -------
+        dict
+            ``bytes``, ``rows``, ``rows_with_features``, ``oldest`` and
+            ``newest`` arrival, ``oldest_features``, and ``rows_<role>`` of each
+            role there is.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        table = predictions.c
+        kept = table.features.is_not(sa.null())
+        statement = sa.select(
+            sa.func.count().label("rows"),
+            sa.func.count(sa.case((kept, 1))).label("rows_with_features"),
+            sa.func.min(table.timestamp).label("oldest"),
+            sa.func.max(table.timestamp).label("newest"),
+            sa.func.min(sa.case((kept, table.timestamp)), type_=UtcDateTime()).label("oldest_features"),
+        )
+        by_role = sa.select(table.role, sa.func.count()).group_by(table.role).order_by(table.role)
+        with mending(self._engine.url), self._engine.connect() as connection:
+            found = connection.execute(statement).mappings().one()
+            roles = {f"rows_{role}": rows for role, rows in connection.execute(by_role)}
+            return {"bytes": _bytes(connection), **found, **roles}
+
+    @property
+    def shown_url(self) -> str:
+        """Where the log is, without a password."""
+        return self._engine.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -92,6 +182,15 @@ def open_for_reading(url: str) -> PredictionReader:
             f"{head_revision()!r}. Start this release's service once (`bentoml serve`), which migrates it."
         )
     return PredictionReader(engine)
+
+
+def _bytes(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        path = Path(connection.engine.url.database or "")
+        parts = (path, path.with_name(f"{path.name}-wal"))
+        return sum(part.stat().st_size for part in parts if part.exists())
+    size: int = connection.execute(sa.select(sa.func.pg_total_relation_size(predictions.name))).scalar_one()
+    return size
 
 
 def _windowed(

@@ -58,8 +58,39 @@ predictions = sa.Table(
     sa.Column("policy", sa.String(128), nullable=False, comment="which thresholds decided"),
     sa.Column("request_hash", sa.String(32), nullable=False),
     sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
-    sa.Column("features", _JSON, nullable=False),
+    sa.Column("features", _JSON, comment="null where retention has taken them away"),
     sa.Index("predictions_timestamp", "timestamp"),
+    # One answer a transaction, whichever model gives it.
+    sa.Index(
+        "predictions_answered",
+        "transaction_id",
+        unique=True,
+        sqlite_where=sa.text("role <> 'shadow'"),
+        postgresql_where=sa.text("role <> 'shadow'"),
+    ),
+)
+
+# Only added to: a correction is another row, and of a transaction's rows the latest counts.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column(
+        "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), primary_key=True
+    ),
+    sa.Column("transaction_id", sa.String(MAX_ID_LENGTH), nullable=False),
+    sa.Column("label", sa.SmallInteger(), nullable=False, comment="1 for fraud"),
+    sa.Column("labelled_at", UtcDateTime(), nullable=False, comment="when it was known"),
+    sa.Column("received_at", UtcDateTime(), nullable=False),
+    sa.Column("request_id", sa.String(MAX_ID_LENGTH)),
+    sa.Index("labels_latest", "transaction_id", "labelled_at", "sequence"),
+)
+
+# Raised when workers should look which models are to serve.
+generations = sa.Table(
+    "generations",
+    metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("generation", sa.BigInteger(), nullable=False),
 )
 
 
@@ -76,8 +107,9 @@ class PredictionRecord(NamedTuple):
         Calibrated probability of fraud.
     request_hash : str
         Digest of what was asked; a repeated `transaction_id` must have the same.
-    features : str
-        JSON object of the raw features.
+    features : str or None
+        JSON object of the raw features; None in a row whose features have been
+        taken away.
     """
 
     transaction_id: str
@@ -91,7 +123,7 @@ class PredictionRecord(NamedTuple):
     policy: str
     request_hash: str
     request_id: str | None
-    features: str
+    features: str | None
 
 
 def record_columns() -> list[sa.Column[Any]]:

@@ -10,12 +10,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log.database import BUSY_SECONDS, connect, is_busy, mending
@@ -24,10 +25,20 @@ from fraud_kedro.prediction_log.tables import PredictionRecord, predictions, rec
 
 logger = logging.getLogger(__name__)
 
-Stored = dict[tuple[str, str], PredictionRecord]
+Stored = dict[tuple[str, bool], PredictionRecord]
 
 # Keys per look-up: two parameters each, of the 65,535 a statement may have.
 _LOOK_UP = 1000
+
+# Python's lock goes back and forth with every statement, also within `executemany`.
+_ROWS_PER_STATEMENT = 250
+
+_SHADOW: sa.ColumnClause[str] = sa.literal_column("'shadow'")
+_FIRST_RETRY_SECONDS = 0.05
+_LAST_RETRY_SECONDS = 0.5
+# Shut down by an administrator, crashed, starting up or shutting down; too many connections; a deadlock.
+_AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "40P01"})
+_WITHOUT_ZONE = len("2026-01-05 13:45:00.000000")
 
 _BUSY = "The prediction log is busy."
 
@@ -86,7 +97,7 @@ class PredictionWriter(ABC):
             self.lock.release()
         if stored is None:
             return [*records]
-        return [_settled(record, stored[record[:2]]) for record in records]
+        return [settled(record, stored[key_of(record)]) for record in records]
 
     @abstractmethod
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
@@ -97,7 +108,7 @@ class PredictionWriter(ABC):
         """Let go of every connection."""
 
 
-def open_for_writing(url: str) -> PredictionWriter:
+def open_for_writing(url: str, *, retry_seconds: float = 2.0) -> PredictionWriter:
     """Open the log, migrated to what this release writes.
 
     Parameters
@@ -105,6 +116,8 @@ def open_for_writing(url: str) -> PredictionWriter:
     url : str
         SQLAlchemy URL of a SQLite file, made if absent, or a PostgreSQL
         database.
+    retry_seconds : float
+        How long a write tries to get a lost PostgreSQL connection back.
 
     Raises
     ------
@@ -114,7 +127,9 @@ def open_for_writing(url: str) -> PredictionWriter:
     engine = connect(url, create=True)
     try:
         migrate(engine)
-        return _SqliteWriter(engine) if engine.dialect.name == "sqlite" else _PostgresWriter(engine)
+        if engine.dialect.name == "sqlite":
+            return _SqliteWriter(engine)
+        return _PostgresWriter(engine, retry_seconds)
     except BaseException:
         engine.dispose()
         raise
@@ -130,9 +145,12 @@ class _SqliteWriter(PredictionWriter):
         self._insert = str(
             sqlite.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
         )
+        head, values, tail = self._insert.partition(f"({', '.join('?' * len(PredictionRecord._fields))})")
+        self._insert_many = f"{head}{', '.join([values] * _ROWS_PER_STATEMENT)}{tail}"
         one = sa.select(*record_columns()).where(
             predictions.c.transaction_id == sa.bindparam("transaction_id"),
-            predictions.c.role == sa.bindparam("role"),
+            # Literal: the statement is given two parameters.
+            (predictions.c.role == _SHADOW) == (sa.bindparam("role") == _SHADOW),
         )
         self._select = str(one.compile(dialect=engine.dialect))
         with mending(engine.url):
@@ -166,10 +184,21 @@ class _SqliteWriter(PredictionWriter):
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         self._follow_the_path()
         connection = self._connection
-        rows = [(r[0], r[1], _text(r[2]), r[3] and _text(r[3]), *r[4:]) for r in records]
+        # The rows of a batch have arrived at one moment.
+        arrived, text = records[0].timestamp, _text(records[0].timestamp)
+        rows = [
+            (r[0], r[1], text if r[2] is arrived else _text(r[2]), r[3] and _text(r[3]), *r[4:])
+            for r in records
+        ]
         self._begin(patience)
         try:
-            inserted = connection.executemany(self._insert, rows).rowcount
+            inserted, first = 0, 0
+            while len(rows) - first >= _ROWS_PER_STATEMENT:
+                part = chain.from_iterable(rows[first : first + _ROWS_PER_STATEMENT])
+                inserted += connection.execute(self._insert_many, [*part]).rowcount
+                first += _ROWS_PER_STATEMENT
+            if first < len(rows):
+                inserted += connection.executemany(self._insert, rows[first:]).rowcount
             stored = None if inserted == len(rows) else self._stored(records)
             connection.execute("COMMIT")
         except BaseException:
@@ -197,7 +226,7 @@ class _SqliteWriter(PredictionWriter):
         found: Stored = {}
         for record in records:
             row = self._connection.execute(self._select, record[:2]).fetchone()
-            found[record[:2]] = PredictionRecord(
+            found[key_of(record)] = PredictionRecord(
                 row[0], row[1], _moment(row[2]), row[3] and _moment(row[3]), *row[4:]
             )
         return found
@@ -211,8 +240,10 @@ class _SqliteWriter(PredictionWriter):
 class _PostgresWriter(PredictionWriter):
     local = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, retry_seconds: float) -> None:
         super().__init__(engine)
+        self._retry_seconds = retry_seconds
+        self._away = False
         self._insert = str(
             postgresql.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
         )
@@ -222,13 +253,23 @@ class _PostgresWriter(PredictionWriter):
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         # In one order everywhere: two batches with the same ids would wait for each other for ever.
         rows = sorted(records)
-        try:
-            return self._once(rows, patience)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        # The server went away and may be back; what was committed before it went is found by its id.
-        return self._once(rows, patience)
+        deadline = time.monotonic() + self._retry_seconds
+        wait = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                stored = self._once(rows, patience)
+            except DBAPIError as error:
+                # What was committed before the server went is found by its id.
+                lost = error.connection_invalidated or _is_away(error)
+                # Known to be away: one attempt, so that requests are not held up one after the other.
+                if not lost or self._away or time.monotonic() + wait > deadline:
+                    self._away = lost
+                    raise
+                time.sleep(wait)
+                wait = min(2 * wait, _LAST_RETRY_SECONDS)
+            else:
+                self._away = False
+                return stored
 
     def _once(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         with self.engine.begin() as connection:
@@ -239,24 +280,40 @@ class _PostgresWriter(PredictionWriter):
 
     def _stored(self, connection: Connection, records: Sequence[PredictionRecord]) -> Stored:
         found: Stored = {}
-        keys = sorted({record[:2] for record in records})
+        keys = sorted({key_of(record) for record in records})
         for start in range(0, len(keys), _LOOK_UP):
-            key = sa.tuple_(predictions.c.transaction_id, predictions.c.role)
+            key = sa.tuple_(predictions.c.transaction_id, predictions.c.role == _SHADOW)
             for row in connection.execute(self._select.where(key.in_(keys[start : start + _LOOK_UP]))):
-                found[row.transaction_id, row.role] = PredictionRecord._make(row)
+                stored = PredictionRecord._make(row)
+                found[key_of(stored)] = stored
         return found
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def _settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+def key_of(record: PredictionRecord) -> tuple[str, bool]:
+    """What there is one row of: a transaction's answer, and its shadow's score."""
+    return record[0], record[1] == "shadow"
+
+
+def settled(record: PredictionRecord, stored: PredictionRecord) -> PredictionRecord | None:
+    """What a record is answered by: what is stored under its id, None if that was another request."""
     return stored if stored.request_hash == record.request_hash else None
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether a server refused a connection, or is starting, stopping or full."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError)
+    return state[:2] == "08" or state in _AWAY_STATES
 
 
 def _text(moment: datetime) -> str:
     """As SQLAlchemy stores a moment in SQLite, so that both read what either wrote."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(" ", "microseconds")[:_WITHOUT_ZONE]
 
 
 def _moment(text: str) -> datetime:

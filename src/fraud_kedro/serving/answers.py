@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,13 +39,6 @@ class RowError(msgspec.Struct, gc=False):
     detail: list[FieldError]
 
 
-class BatchAnswer(msgspec.Struct):
-    """The answer to a batch: rows that could be scored, in order, and those that could not."""
-
-    predictions: list[Answer]
-    errors: list[RowError]
-
-
 encode = msgspec.json.Encoder().encode
 
 
@@ -56,8 +50,13 @@ def answer(record: PredictionRecord) -> Answer:
         probability=record.probability,
         decision=record.decision,
         model_version=record.model_version,
-        timestamp=f"{record.timestamp.isoformat(timespec='microseconds')[:-6]}Z",
+        timestamp=timestamp_text(record.timestamp),
     )
+
+
+def timestamp_text(moment: datetime) -> str:
+    """Write a moment in UTC as answers have it."""
+    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def refusal(

@@ -7,36 +7,49 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
+from fraud_kedro.serving.batch_openapi import BATCH_BODY, BATCH_RESPONSES
+from fraud_kedro.serving.bodies import (
+    GONE,
+    HELD_BYTES,
+    REQUEST_ID_KEY,
+    BodyTooLargeError,
+    ClientGoneError,
+    read_body,
+    too_large,
+)
 from fraud_kedro.serving.documents import (
     BatchPredictions,
+    ExplainedPrediction,
+    FeedbackTaken,
     Health,
+    ModelComparison,
     ModelDescription,
     Prediction,
     Problems,
     Refusal,
     ReloadResult,
 )
-from fraud_kedro.serving.hot_path import (
-    GONE,
-    REQUEST_ID_KEY,
-    BodyTooLargeError,
-    ClientGoneError,
-    inspect_headers,
-    read_body,
-    too_large,
-)
+from fraud_kedro.serving.guard import OPEN
+from fraud_kedro.serving.hot_path import inspect_headers
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
-from fraud_kedro.serving.openapi import BATCH, TRANSACTION, json_body, request_schemas
+from fraud_kedro.serving.openapi import (
+    EXPLAIN,
+    FEEDBACK,
+    TRANSACTION,
+    describe_the_door,
+    json_body,
+    request_schemas,
+)
 from fraud_kedro.serving.requests import TRANSACTION_ID
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.status import describe_model, health
@@ -78,6 +91,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         redoc_url=None,
     )
     _add_predictions(app, runtime)
+    _add_feedback(app, runtime)
     _add_probes(app, runtime)
     _add_model(app, runtime)
     _add_pages(app, runtime)
@@ -89,9 +103,9 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
 
     @app.post(
         "/predict",
-        response_model=Prediction,
+        response_model=ExplainedPrediction | Prediction,
         responses={**_REFUSALS, 409: {"model": Problems, "description": "The id has other values already."}},
-        openapi_extra=json_body(TRANSACTION),
+        openapi_extra=json_body(TRANSACTION, *EXPLAIN),
         tags=["predictions"],
     )
     async def predict(request: Request) -> Response:
@@ -99,21 +113,18 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
         body, request_id = await _json(request, settings.max_body_bytes)
         if isinstance(body, Reply):
             return _response(body)
-        return _response(await predictor.predict(body, request_id))
+        return _response(await predictor.predict(body, request_id, request.scope["query_string"]))
 
     @app.post(
         "/predict/batch",
         response_model=BatchPredictions,
-        responses={**_REFUSALS, 422: {"description": "No transaction could be scored."}},
-        openapi_extra=json_body(BATCH),
+        responses=BATCH_RESPONSES,
+        openapi_extra=BATCH_BODY,
         tags=["predictions"],
     )
     async def predict_batch(request: Request) -> Response:
         """Score many transactions; those that are wrong do not hold up the others."""
-        body, request_id = await _json(request, settings.max_batch_bytes)
-        if isinstance(body, Reply):
-            return _response(body)
-        return _response(await predictor.predict_batch(body, request_id))
+        return await predictor.batches.respond(request)
 
     @app.get(
         "/predict/batch/template",
@@ -130,6 +141,22 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
             media_type="text/csv",
             headers={"Content-Disposition": 'attachment; filename="transactions.csv"'},
         )
+
+
+def _add_feedback(app: FastAPI, runtime: Runtime) -> None:
+    @app.post(
+        "/feedback",
+        response_model=FeedbackTaken,
+        responses=_REFUSALS,
+        openapi_extra=json_body(FEEDBACK),
+        tags=["feedback"],
+    )
+    async def feedback(request: Request) -> Response:
+        """Take late labels: all, or none if one of them is wrong. Sent again, they change nothing."""
+        body, request_id = await _json(request, min(runtime.settings.max_batch_bytes, HELD_BYTES))
+        if isinstance(body, Reply):
+            return _response(body)
+        return _response(await runtime.feedback.take(body, request_id))
 
 
 def _add_probes(app: FastAPI, runtime: Runtime) -> None:
@@ -162,12 +189,19 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/model", response_model=ModelDescription, responses={503: _REFUSALS[503]}, tags=["model"])
     async def model() -> ModelDescription:
         """Describe the model that serves, with its metrics."""
-        return describe_model(_model(runtime))
+        return describe_model(_model(runtime), runtime)
+
+    @app.get(
+        "/model/comparison", response_model=ModelComparison, responses={503: _REFUSALS[503]}, tags=["model"]
+    )
+    async def comparison(days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
+        """Compare versions by the prediction log and the labels that have come; kept for some seconds."""
+        return _response(await runtime.comparison.compare(days))
 
     @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
     async def reload() -> ReloadResult:
-        """Look for the champion now; other workers follow at their next poll."""
-        changed = await runtime.refresh()
+        """Look for champion, challenger and shadow now; other workers follow within a second or two."""
+        changed = await runtime.reload()
         current = runtime.models.current
         return ReloadResult(
             changed=changed,
@@ -197,8 +231,11 @@ def _add_pages(app: FastAPI, runtime: Runtime) -> None:
 
     def openapi() -> dict[str, Any]:
         # A copy: the page FastAPI keeps has no request models, they change with the model.
-        page = dict(described or generate())
-        described.update(page)
+        if not described:
+            settings = runtime.settings
+            keys, rate = bool(settings.keys_by_role), settings.rate_limit is not None
+            described.update(describe_the_door(generate(), keys=keys, rate=rate, open_paths=OPEN))
+        page = dict(described)
         components = {**page.get("components", {})}
         components["schemas"] = {**components.get("schemas", {}), **request_schemas(runtime.models.current)}
         return {**page, "components": components}

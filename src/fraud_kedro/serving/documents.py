@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud_kedro.champion.bundle import DataSource, Metric, Thresholds
+from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 
 
 class _Document(BaseModel):
@@ -24,6 +25,26 @@ class Prediction(_Document):
     decision: Literal["approve", "review", "decline"]
     model_version: str
     timestamp: datetime = Field(description="Arrival, UTC.")
+
+
+class Reason(_Document):
+    """One feature's part in a score."""
+
+    feature: str
+    value: float = Field(description="As the model reads it: float32, time reduced.")
+    contribution: float = Field(description="In log-odds; positive towards fraud.")
+
+
+class ExplainedPrediction(Prediction):
+    """The answer with ``explain=true``."""
+
+    reasons: list[Reason] | None = Field(
+        description="The largest contributions of either sign, the largest first. base, these contributions "
+        "and rest add up to the log-odds of the probability."
+    )
+    base: float | None = Field(description="Log-odds of a usual transaction.")
+    rest: float | None = Field(description="The other features' contributions together.")
+    reasons_problem: str | None = Field(description="Why there are no reasons; null where there are.")
 
 
 class Problem(_Document):
@@ -57,18 +78,85 @@ class RowProblems(_Document):
 class BatchPredictions(_Document):
     """The answer to a batch."""
 
-    predictions: list[Prediction] = Field(
+    predictions: list[ExplainedPrediction | Prediction] = Field(
         description="In the order of the request, without rows that failed."
     )
     errors: list[RowProblems]
 
 
+class LabelGiven(_Document):
+    """What became of a transaction."""
+
+    transaction_id: str = Field(min_length=1, max_length=MAX_ID_LENGTH)
+    label: Literal[0, 1] = Field(description="1 for fraud, 0 for legitimate.")
+    labelled_at: datetime | None = Field(
+        default=None, description="When that was known; UTC, unless it has an offset. Now by default."
+    )
+
+
+class Feedback(_Document):
+    """Late labels, each transaction once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"labels": [{"transaction_id": "an-id", "label": 1}]},
+        }
+    )
+
+    labels: list[LabelGiven] = Field(min_length=1)
+
+
+class FeedbackTaken(_Document):
+    """What was made of labels."""
+
+    received: int
+    stored: int
+    unchanged: int = Field(description="Labels that the log held already.")
+    corrections: int = Field(description="Stored ones whose transaction had another label before.")
+    unknown: list[str] = Field(
+        description="Transactions without a prediction so far. Their labels are kept: they may come first."
+    )
+
+
+class LossWindow(_Document):
+    """What is answered and not committed, in the mode `background`."""
+
+    predictions: int = Field(description="Now.")
+    at_most: int = Field(description="FRAUD_LOG_WAITING_LIMIT; beyond it, requests are refused.")
+    seconds: float = Field(description="How long the oldest of them has waited at most.")
+
+
 class LogHealth(_Document):
     """The state of the prediction log."""
 
-    status: Literal["ok", "failing", "closed"]
+    status: Literal["ok", "spilling", "failing", "closed"]
     waiting: int = Field(description="Predictions that wait for their commit.")
     problem: str | None
+    mode: Literal["durable", "background"] = Field(
+        description="Whether an answer waits for its commit (FRAUD_LOG_MODE)."
+    )
+    on_failure: Literal["refuse", "spill"] = Field(description="FRAUD_LOG_ON_FAILURE.")
+    spilled_bytes: int = Field(description="What waits in the spill file for the database.")
+    loss_window: LossWindow | None = Field(
+        description="What this process would lose if it were killed now; null where nothing."
+    )
+
+
+class RoleServed(_Document):
+    """What serves in a role beside the champion's."""
+
+    model_version: str | None = Field(description="null where no version serves.")
+    version: int | None
+    loaded: datetime | None
+    share: float = Field(description="Of the transactions that it answers; the shadow answers none.")
+    problem: str | None = Field(description="Why the version that was named does not serve.")
+
+
+class RolesServed(_Document):
+    """What serves beside the champion."""
+
+    challenger: RoleServed
+    shadow: RoleServed
 
 
 class Health(_Document):
@@ -83,6 +171,7 @@ class Health(_Document):
     model_source: Literal["registry", "local bundle"] | None
     model_loaded: datetime | None
     model_problem: str | None = Field(description="Why the newest champion is not what serves.")
+    roles: RolesServed
     prediction_log: LogHealth
     uptime_seconds: float
 
@@ -106,6 +195,63 @@ class ModelDescription(_Document):
     metrics: dict[str, Metric]
     parameters: dict[str, Any]
     versions: dict[str, str]
+    roles: RolesServed
+
+
+class Figure(_Document):
+    """A figure with its 95 % bootstrap interval, null where too few draws define it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Figures(_Document):
+    """What labels say of a version; of two, the shadow's figure minus the champion's."""
+
+    recall: Figure
+    precision: Figure
+    average_precision: Figure
+
+
+class VersionFigures(_Document):
+    """What one version did in one role."""
+
+    model_version: str
+    role: Literal["champion", "challenger", "shadow"]
+    predictions: int
+    decisions: dict[str, int]
+    mean_score: float
+    flagged_share: float
+    labelled: int
+    frauds: int
+    figures: Figures | None
+    figures_problem: str | None = Field(description="How many labels are needed, and how many have come.")
+
+
+class PairFigures(_Document):
+    """Shadow and champion on the transactions that both scored."""
+
+    shadow: str
+    champion: str
+    transactions: int
+    mean_score_difference: float
+    same_decision_share: float
+    labelled: int
+    frauds: int
+    differences: Figures | None
+    differences_problem: str | None
+
+
+class ModelComparison(_Document):
+    """Versions side by side, from the prediction log and the labels that have come."""
+
+    since: datetime
+    until: datetime
+    rows: int = Field(description="Predictions and shadow scores looked at, the newest.")
+    is_all: bool = Field(description="false where older ones within the days were left out.")
+    versions: list[VersionFigures]
+    pairs: list[PairFigures]
 
 
 class ReloadResult(_Document):

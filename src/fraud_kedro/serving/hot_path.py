@@ -6,27 +6,41 @@ model and log together.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from time import perf_counter
 
 import uuid_utils
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
 from fraud_kedro.serving.answers import Reply, refusal
+from fraud_kedro.serving.batch_service import BATCH
+from fraud_kedro.serving.bodies import (
+    GONE,
+    HELD_BYTES,
+    REQUEST_ID_KEY,
+    BodyTooLargeError,
+    ClientGoneError,
+    too_large,
+)
 from fraud_kedro.serving.guard import OPEN
 from fraud_kedro.serving.logs import REQUEST_ID_FIELD
+from fraud_kedro.serving.metrics import FAILURES, REQUESTS
 from fraud_kedro.serving.runtime import Runtime
+from fraud_kedro.serving.slow_clients import BodyClock, BodyTooSlowError
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("fraud_kedro.access")
 
 PREDICT = "/predict"
+# Of BentoML, behind the API; other paths share one label.
+_NATIVE = ("/score", "/score_batch")
 
 _JSON = b"application/json"
 _REQUEST_ID = b"x-request-id"
-# Where the layers behind find it.
-REQUEST_ID_KEY = "fraud_kedro.request_id"
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -36,18 +50,14 @@ _SECURITY = (
 _JSON_SECURITY = (*_SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 _PAGE_SECURITY = (*_SECURITY, (b"content-security-policy", b"frame-ancestors 'self'"))
 _MAX_DIGITS = 15
+_MAX_HEADERS = 100
 
-
-# Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
-GONE = Reply(499, b"")
-
-
-class ClientGoneError(Exception):
-    """The client hung up before its body was whole."""
-
-
-class BodyTooLargeError(Exception):
-    """The body is larger than the limit."""
+_TOO_SLOW = refusal(
+    408, "The body took too long to arrive. Send it at once.", headers=((b"connection", b"close"),)
+)
+_TOO_MANY_HEADERS = refusal(
+    431, f"At most {_MAX_HEADERS} headers are read.", headers=((b"connection", b"close"),)
+)
 
 
 class HotPath:
@@ -59,7 +69,7 @@ class HotPath:
         What comes behind.
     runtime : Runtime
     api : ASGI application
-        The HTTP API, which answers the probes.
+        The HTTP API, which answers the probes and batches.
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime, api: ASGIApp) -> None:
@@ -70,7 +80,11 @@ class HotPath:
         self._access_log = runtime.settings.access_log
         self._predict = runtime.predictor.predict
         self._limit = runtime.settings.max_body_bytes
-        self._batch_limit = runtime.settings.max_batch_bytes
+        self._held_limit = min(runtime.settings.max_batch_bytes, HELD_BYTES)
+        self._read = BodyClock(runtime.settings.request_timeout_seconds / 2).read
+        known = {getattr(route, "path", "") for route in getattr(api, "routes", ())}
+        self._routes = frozenset({*known, *_NATIVE})
+        self._counters: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse, or hand on."""
@@ -85,44 +99,74 @@ class HotPath:
         request_id = scope[REQUEST_ID_KEY] = _request_id(scope)
         if self._access_log:
             send = _noting(scope, request_id, send)
+        path = scope["path"]
+        if refused is None and len(scope["headers"]) > _MAX_HEADERS:
+            refused = _TOO_MANY_HEADERS
         if refused is not None:
+            self._count(path, refused.status)
             await send_reply(send, refused, request_id)
             return
-        path = scope["path"]
-        if scope["method"] == "POST":
-            if path == PREDICT:
+        try:
+            if path == PREDICT and scope["method"] == "POST":
                 await self._answer(scope, receive, send, request_id)
                 return
-            await self._limited(scope, receive, _marked(send, request_id), request_id)
-            return
-        await (self._api if path in OPEN else self._app)(scope, receive, _marked(send, request_id))
+            send = self._marked(send, request_id, path)
+            if path == BATCH and scope["method"] == "POST":
+                # It reads its body in parts and streams its answer; the layers behind hold both whole.
+                await _stop_timer(send)
+                await self._api(scope, receive, send)
+            elif scope["method"] == "POST":
+                await self._limited(scope, receive, send, request_id)
+            else:
+                await (self._api if path in OPEN else self._app)(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server answers 504 in this one's place.
+            self._count(path, 504)
+            FAILURES.labels("timeout").inc()
+            raise
+
+    def _count(self, path: str, status: int) -> None:
+        counter = self._counters.get((path, status))
+        if counter is None:
+            known = path in self._routes
+            counter = REQUESTS.labels(path if known else "other", str(status))
+            if known:
+                self._counters[path, status] = counter
+        counter.inc()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         refused = inspect_headers(scope, self._limit)
         if refused is None:
             try:
-                body = await read_body(receive, self._limit)
+                body = await self._read(receive, self._limit)
             except BodyTooLargeError:
                 refused = too_large(self._limit)
+            except BodyTooSlowError:
+                refused = _TOO_SLOW
             except ClientGoneError:
                 refused = GONE
         try:
-            reply = refused or await self._predict(body, request_id)
+            reply = refused or await self._predict(body, request_id, scope["query_string"])
         except Exception:
             # Left to BentoML, the client would wait for its timeout.
             logger.exception("A transaction could not be answered.")
+            FAILURES.labels("defect").inc()
             reply = refusal(500, "The service failed to answer. Its log says why.")
+        self._count(PREDICT, reply.status)
         await send_reply(send, reply, request_id)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Let a body through that is within the limit; the layers behind would hold it whole as well."""
-        if _length(scope) > self._batch_limit:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+        if _length(scope) > self._held_limit:
+            await send_reply(send, too_large(self._held_limit), request_id)
             return
         try:
-            body = await read_body(receive, self._batch_limit)
+            body = await self._read(receive, self._held_limit)
         except BodyTooLargeError:
-            await send_reply(send, too_large(self._batch_limit), request_id)
+            await send_reply(send, too_large(self._held_limit), request_id)
+            return
+        except BodyTooSlowError:
+            await send_reply(send, _TOO_SLOW, request_id)
             return
         except ClientGoneError:
             await send_reply(send, GONE, request_id)
@@ -137,6 +181,32 @@ class HotPath:
             return message
 
         await self._app(scope, replay, send)
+
+    def _marked(self, send: Send, request_id: str, path: str) -> Send:
+        """Count an answer of the layers behind, add the request's id and what browsers mind."""
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(path, message["status"])
+                given = {name.lower() for name, _ in message["headers"]}
+                added = ((_REQUEST_ID, request_id.encode("latin-1")), *_PAGE_SECURITY)
+                message = {
+                    **message,
+                    "headers": [*message["headers"], *(pair for pair in added if pair[0] not in given)],
+                }
+            await send(message)
+
+        return marked
+
+
+async def _stop_timer(send: Send) -> None:
+    """End BentoML's timer: a batch may come for minutes, and watches over its body itself.
+
+    The timer ends with the first message that passes it. The server refuses this
+    one, an extension it does not offer, and goes on.
+    """
+    with suppress(RuntimeError):
+        await send({"type": "http.response.debug", "info": {}})
 
 
 def inspect_headers(scope: Scope, limit: int) -> Reply | None:
@@ -162,36 +232,6 @@ def inspect_headers(scope: Scope, limit: int) -> Reply | None:
     return None
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read a request's body.
-
-    Raises
-    ------
-    BodyTooLargeError
-        As soon as more than `limit` bytes have come.
-    ClientGoneError
-        If the client hung up.
-    """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > limit:
-            raise BodyTooLargeError
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise BodyTooLargeError
-    return b"".join(parts)
-
-
 async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
     """Send an answer with a JSON body."""
     headers = [
@@ -205,22 +245,6 @@ async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
         headers.append((b"retry-after", b"%d" % reply.retry_after))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-def _marked(send: Send, request_id: str) -> Send:
-    """Add the request's id, and what browsers are to be careful about, to an answer of the layers behind."""
-
-    async def marked(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            given = {name.lower() for name, _ in message["headers"]}
-            added = ((_REQUEST_ID, request_id.encode("latin-1")), *_PAGE_SECURITY)
-            message = {
-                **message,
-                "headers": [*message["headers"], *(pair for pair in added if pair[0] not in given)],
-            }
-        await send(message)
-
-    return marked
 
 
 def _noting(scope: Scope, request_id: str, send: Send) -> Send:
@@ -258,11 +282,6 @@ def _request_id(scope: Scope) -> str:
 async def _hang_up(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Refuse a WebSocket before it is open: the client gets 403."""
     await send({"type": "websocket.close", "code": 1008})
-
-
-def too_large(limit: int) -> Reply:
-    """Refuse a body for its size."""
-    return refusal(413, f"The body should have at most {limit} bytes. Send it in parts.")
 
 
 def _length(scope: Scope) -> int:

@@ -7,6 +7,10 @@ each keeps its values in shared files and `/metrics` of any worker adds them up.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -26,6 +30,18 @@ use_metrics_folder()
 
 _REGISTRY = CollectorRegistry()
 
+REQUESTS = Counter(
+    "fraud_requests",
+    "Requests, by route and HTTP status; 499 stands for a client that hung up.",
+    ["route", "status"],
+    registry=_REGISTRY,
+)
+FAILURES = Counter(
+    "fraud_failures",
+    "Transactions and batches that the service could not answer, by what failed.",
+    ["cause"],
+    registry=_REGISTRY,
+)
 REQUEST_SECONDS = Histogram(
     "fraud_request_seconds",
     "Time from a whole body to its answer, the commit included; its count is the requests by HTTP status.",
@@ -47,13 +63,30 @@ PROBABILITY = Histogram(
 )
 LOG_COMMIT_SECONDS = Histogram(
     "fraud_log_commit_seconds",
-    "Time one commit of the prediction log takes.",
+    "Time one commit of the prediction log takes, that of a file that is synced included.",
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0),
     registry=_REGISTRY,
 )
 LOG_RECORDS = Counter("fraud_log_records", "Predictions committed to the log.", registry=_REGISTRY)
-LOG_FAILURES = Counter(
-    "fraud_log_failures", "Requests refused because their prediction could not be logged.", registry=_REGISTRY
+LOG_LOST = Counter(
+    "fraud_log_lost",
+    "Predictions answered before their commit that never came to it (FRAUD_LOG_MODE=background).",
+    registry=_REGISTRY,
+)
+LOG_SPILLED = Counter(
+    "fraud_log_spilled", "Predictions written to the spill file, or found there.", registry=_REGISTRY
+)
+LOG_REPLAYED = Counter("fraud_log_replayed", "Spilled predictions put into the database.", registry=_REGISTRY)
+LOG_SET_ASIDE = Counter(
+    "fraud_log_set_aside", "Spilled predictions the database did not take.", registry=_REGISTRY
+)
+LOG_PRUNED = Counter("fraud_log_pruned", "Rows whose features retention has taken away.", registry=_REGISTRY)
+# All workers look at one file.
+LOG_SPILL_BYTES = Gauge(
+    "fraud_log_spill_bytes",
+    "Bytes that wait in the spill file.",
+    registry=_REGISTRY,
+    multiprocess_mode="livemax",
 )
 LOG_WAITING = Gauge(
     "fraud_log_waiting",
@@ -61,9 +94,31 @@ LOG_WAITING = Gauge(
     registry=_REGISTRY,
     multiprocess_mode="livesum",
 )
+LABELS = Counter(
+    "fraud_labels", "Late labels taken: stored, or held already.", ["outcome"], registry=_REGISTRY
+)
+CHALLENGER_FAILURES = Counter(
+    "fraud_challenger_failures",
+    "Transactions of the challenger's share that the champion answered because the challenger failed.",
+    registry=_REGISTRY,
+)
+SHADOW = Counter(
+    "fraud_shadow",
+    "Transactions offered to the shadow: logged, shed for want of time, or failed.",
+    ["outcome"],
+    registry=_REGISTRY,
+)
 MODEL_LOADS = Counter(
     "fraud_model_loads", "Models loaded, and attempts that failed.", ["outcome"], registry=_REGISTRY
 )
+MODEL_INFO = Gauge(
+    "fraud_model_info",
+    "How many workers serve this model.",
+    ["model_version", "algorithm", "source"],
+    registry=_REGISTRY,
+    multiprocess_mode="livesum",
+)
+# The newest value wins: a gauge per worker would keep models that are gone.
 # The newest value wins: a gauge per worker would keep models that are gone.
 MODEL_VERSION = Gauge(
     "fraud_model_version",
@@ -73,10 +128,43 @@ MODEL_VERSION = Gauge(
 )
 
 
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe many values at once: one by one they take longer than the rest of their answers."""
+    bounds = [float(bound) for bound in histogram._upper_bounds]
+    for bucket, number in Tally(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[bucket].inc(number)
+    histogram._sum.inc(sum(values))
+
+
 def exposition() -> bytes:
     """Render every metric in Prometheus' text format, over all workers."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
         return generate_latest(_REGISTRY)
+    forget_the_dead(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Drop the gauges of workers that were killed; what they have counted stays."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A killed process that nobody has waited for answers as well.
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
+from fraud_kedro.serving.documents import Feedback
+from fraud_kedro.serving.explaining import DEFAULT_REASONS, MOST_REASONS, MOST_ROWS
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.requests import TRANSACTION_ID
 
 TRANSACTION = "Transaction"
 BATCH = "TransactionBatch"
+FEEDBACK = "Feedback"
+
+EXPLAIN = (
+    {
+        "name": "explain",
+        "in": "query",
+        "description": f"Whether the answer has reasons; of a batch with at most {MOST_ROWS} transactions.",
+        "schema": {"type": "boolean", "default": False},
+    },
+    {
+        "name": "reasons",
+        "in": "query",
+        "description": "How many, with explain=true.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_REASONS, "default": DEFAULT_REASONS},
+    },
+)
+_TIMEOUT = "Timeout"
 
 
 def request_schemas(model: ServedModel | None) -> dict[str, Any]:
@@ -25,7 +45,7 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schemas `Transaction` and `TransactionBatch`.
+        The schemas `Transaction`, `TransactionBatch`, and of labels.
     """
     transaction: dict[str, Any] = {
         "title": TRANSACTION,
@@ -61,7 +81,9 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
         "required": ["transactions"],
         "additionalProperties": False,
     }
-    return {TRANSACTION: transaction, BATCH: batch}
+    reference = "#/components/schemas/{model}"
+    feedback = Feedback.model_json_schema(ref_template=reference)
+    return {TRANSACTION: transaction, BATCH: batch, **feedback.pop("$defs"), FEEDBACK: feedback}
 
 
 def example_transaction(model: ServedModel) -> dict[str, float | str]:
@@ -88,11 +110,69 @@ def _property(model: ServedModel, name: str) -> dict[str, Any]:
     return {"type": "number"}
 
 
-def json_body(schema: str) -> dict[str, Any]:
-    """Describe a JSON body for a route that reads it by itself."""
+def json_body(schema: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    """Describe a JSON body, and parameters, for a route that reads them by itself."""
     return {
+        "parameters": [*parameters],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-        }
+        },
     }
+
+
+def describe_the_door(
+    page: dict[str, Any], *, keys: bool, rate: bool, open_paths: Collection[str]
+) -> dict[str, Any]:
+    """Add what layers in front of the routes answer: keys, rates and time.
+
+    Parameters
+    ----------
+    page : dict
+        An OpenAPI page; it is changed.
+    keys, rate : bool
+        Whether keys are asked for, and a rate is held.
+    open_paths : collection of str
+        Paths that need no key.
+
+    Returns
+    -------
+    dict
+        The page.
+    """
+    refusals = {
+        "504": (
+            "The time was up (FRAUD_REQUEST_TIMEOUT_SECONDS).",
+            {"$ref": f"#/components/schemas/{_TIMEOUT}"},
+        )
+    }
+    refusal = {"$ref": "#/components/schemas/Refusal"}
+    guarded = {}
+    if keys:
+        guarded["401"] = ("A key is needed, and none that is known was sent.", refusal)
+        guarded["403"] = ("The key has another role.", refusal)
+    if rate:
+        guarded["429"] = ("More requests than the rate limit allows.", refusal)
+    schemas = page.setdefault("components", {}).setdefault("schemas", {})
+    schemas[_TIMEOUT] = {
+        "title": _TIMEOUT,
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
+    if keys:
+        page["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    for path, methods in page["paths"].items():
+        for method, operation in methods.items():
+            added = dict(refusals) if path in open_paths else {**refusals, **guarded}
+            if method == "post":
+                added["408"] = ("The body took too long to arrive.", refusal)
+            if keys and path not in open_paths:
+                operation["security"] = [{"key": []}, {"header": []}]
+            for status, (description, schema) in added.items():
+                content = {"application/json": {"schema": schema}}
+                operation["responses"].setdefault(status, {"description": description, "content": content})
+    return page

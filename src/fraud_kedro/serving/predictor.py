@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import Counter as Tally
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from time import perf_counter
 
-import msgspec
-import uuid_utils
 from prometheus_client import Counter
 
 from fraud_kedro.errors import PredictionLogError
-from fraud_kedro.prediction_log import GroupCommit, PredictionRecord
-from fraud_kedro.serving.answers import (
-    Answer,
-    BatchAnswer,
-    Reply,
-    RowError,
-    answer,
-    conflict,
-    encode,
-    refusal,
-)
+from fraud_kedro.prediction_log import PredictionRecord
+from fraud_kedro.serving.answers import Reply, answer, conflict, encode, refusal
+from fraud_kedro.serving.batch_service import BatchService
+from fraud_kedro.serving.explaining import Explaining, wanted_reasons
+from fraud_kedro.serving.failures import cause
+from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.metrics import (
-    LOG_FAILURES,
+    FAILURES,
     PREDICTIONS,
     PROBABILITY,
     REQUEST_SECONDS,
+    observe_all,
 )
-from fraud_kedro.serving.model_store import ModelStore, ServedModel
-from fraud_kedro.serving.requests import FieldError, InvalidRequestError, Transaction
+from fraud_kedro.serving.model_store import ModelStore
+from fraud_kedro.serving.requests import InvalidRequestError
 from fraud_kedro.serving.settings import ServingSettings
+from fraud_kedro.serving.shadow import Shadow, Shadowed
+from fraud_kedro.serving.turns import Turns
 
 RETRY_SECONDS = 5
-
-# A transaction of the log with this many rows holds up other requests for a few milliseconds.
-_ROWS_PER_COMMIT = 500
-
-
-class _BatchBody(msgspec.Struct, forbid_unknown_fields=True):
-    transactions: list[msgspec.Raw]
 
 
 class Predictor:
@@ -56,15 +43,26 @@ class Predictor:
     """
 
     def __init__(self, settings: ServingSettings, models: ModelStore, log: LogGate) -> None:
-        self._settings = settings
         self._models = models
         self._log = log
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
-        self._decode_batch = msgspec.json.Decoder(_BatchBody).decode
+        judge = Judge(settings.challenger_share)
+        self._turns = Turns(judge)
+        self._explaining = Explaining()
         self._seconds = REQUEST_SECONDS.labels("/predict", "200")
         self._decisions: dict[tuple[str, str], Counter] = {}
+        self.shadow = Shadow(log, settings.shadow_waiting_limit)
+        self.batches = BatchService(
+            settings,
+            models,
+            log,
+            judge=judge,
+            shadow=self.shadow,
+            count=self._count_all,
+            refused=self._refused,
+            unlogged=self._unlogged,
+        )
 
-    async def predict(self, body: bytes, request_id: str | None = None) -> Reply:
+    async def predict(self, body: bytes, request_id: str | None = None, query: bytes = b"") -> Reply:
         """Answer one transaction; the answer is returned once its log row is committed.
 
         Parameters
@@ -73,6 +71,8 @@ class Predictor:
             A flat JSON object of the features.
         request_id : str, optional
             Kept with the log row.
+        query : bytes
+            The query string: ``explain=true&reasons=5``.
 
         Returns
         -------
@@ -80,108 +80,37 @@ class Predictor:
             200 with the answer, 409, 422 or 503 with the reason.
         """
         start = perf_counter()
-        reply = await self._predict(body, request_id)
+        try:
+            reply = await self._predict(body, request_id, wanted_reasons(query) if query else 0)
+        except InvalidRequestError as error:
+            reply = refusal(422, error.errors)
         seconds = (
             self._seconds if reply.status == 200 else REQUEST_SECONDS.labels("/predict", str(reply.status))
         )
         seconds.observe(perf_counter() - start)
         return reply
 
-    async def _predict(self, body: bytes, request_id: str | None) -> Reply:
-        model, commits = self._models.current, self._log.commits
-        if model is None or commits is None:
-            return self.unready()
+    async def _predict(self, body: bytes, request_id: str | None, reasons: int) -> Reply:
+        roles, commits = self._models.roles, self._log.commits
+        champion = roles.champion
+        if champion is None or commits is None:
+            return self._refused()
+        transaction = champion.requests.decode(body)
+        turn = self._turns.add(Serving(roles, champion, commits), transaction, request_id)
         try:
-            transaction = model.requests.decode(body)
-        except InvalidRequestError as error:
-            return refusal(422, error.errors)
-        scorer = model.scorer
-        probability = float(scorer.probabilities(scorer.row(transaction.values))[0])
-        record = _record(model, transaction, probability, datetime.now(UTC), request_id)
-        try:
-            stored = await commits.add(record)
-        except PredictionLogError:
-            return self._unlogged()
+            stored = await turn.stored
+        except PredictionLogError as error:
+            return self._unlogged(error)
         if stored is None:
             return refusal(409, [conflict("body")])
-        if stored.timestamp == record.timestamp:
-            self._count(record)
+        if turn.record is not None and stored.timestamp == turn.record.timestamp:
+            self._count(turn.record)
+            if roles.shadow is not None:
+                self.shadow.offer(roles.shadow, [Shadowed(transaction.values, turn.record)])
+        if reasons:
+            by = roles.named(stored.model_version)
+            return Reply(200, encode(await self._explaining.explain(by, transaction.values, stored, reasons)))
         return Reply(200, encode(answer(stored)))
-
-    async def predict_batch(self, body: bytes, request_id: str | None = None) -> Reply:
-        """Answer many transactions; those that cannot be scored do not hold up the others.
-
-        Parameters
-        ----------
-        body : bytes
-            ``{"transactions": [...]}``.
-        request_id : str, optional
-            Kept with the log rows.
-
-        Returns
-        -------
-        Reply
-            200 if a transaction has been scored, else 422; 503 with the reason.
-        """
-        start = perf_counter()
-        reply = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._predict_batch, body, request_id
-        )
-        REQUEST_SECONDS.labels("/predict/batch", str(reply.status)).observe(perf_counter() - start)
-        return reply
-
-    def _predict_batch(self, body: bytes, request_id: str | None) -> Reply:
-        model, commits = self._models.current, self._log.commits
-        if model is None or commits is None:
-            return self.unready()
-        try:
-            rows = self._decode_batch(body).transactions
-        except (msgspec.MsgspecError, RecursionError) as error:
-            reason = str(error) or type(error).__name__
-            message = f'should be {{"transactions": [{{...}}, ...]}}: {reason}'
-            return refusal(422, [FieldError("json_invalid", ("body",), message)])
-        limit = self._settings.max_batch_rows
-        if not 1 <= len(rows) <= limit:
-            message = f"should have 1 to {limit} transactions, not {len(rows)}"
-            return refusal(
-                422 if not rows else 413, [FieldError("list_length", ("body", "transactions"), message)]
-            )
-        good, errors = _decode_rows(model, rows)
-        try:
-            answers, conflicts = self._score(model, commits, good, request_id)
-        except PredictionLogError:
-            return self._unlogged()
-        errors = sorted([*errors, *conflicts], key=lambda e: e.row)
-        return Reply(200 if answers else 422, encode(BatchAnswer(answers, errors)))
-
-    def _score(
-        self,
-        model: ServedModel,
-        commits: GroupCommit,
-        good: Sequence[tuple[int, Transaction]],
-        request_id: str | None,
-    ) -> tuple[list[Answer], list[RowError]]:
-        answers: list[Answer] = []
-        conflicts: list[RowError] = []
-        scorer = model.scorer
-        for first in range(0, len(good), _ROWS_PER_COMMIT):
-            part = good[first : first + _ROWS_PER_COMMIT]
-            arrived = datetime.now(UTC)
-            probabilities = scorer.probabilities(scorer.matrix([t.values for _, t in part])).tolist()
-            records = [
-                _record(model, transaction, probability, arrived, request_id)
-                for (_, transaction), probability in zip(part, probabilities, strict=True)
-            ]
-            for (row, _), record, stored in zip(part, records, commits.write(records), strict=True):
-                if stored is None:
-                    conflicts.append(
-                        RowError(row, record.transaction_id, [conflict("body", "transactions", row)])
-                    )
-                    continue
-                if stored.timestamp == record.timestamp:
-                    self._count(record)
-                answers.append(answer(stored))
-        return answers, conflicts
 
     def unready(self) -> Reply:
         """Say what is missing, or what is wrong with the log."""
@@ -189,11 +118,17 @@ class Predictor:
         return refusal(503, " ".join(p for p in problems if p), retry_after=RETRY_SECONDS)
 
     def close(self) -> None:
-        """Finish the batch that is being answered."""
-        self._executor.shutdown()
+        """Finish the parts of batches and the explanations that are under way."""
+        self.batches.close()
+        self._explaining.close()
+        self.shadow.close()
 
-    def _unlogged(self) -> Reply:
-        LOG_FAILURES.inc()
+    def _refused(self) -> Reply:
+        FAILURES.labels("no_model" if self._models.current is None else "log_closed").inc()
+        return self.unready()
+
+    def _unlogged(self, error: PredictionLogError) -> Reply:
+        FAILURES.labels(cause(error)).inc()
         return refusal(
             503,
             "The prediction could not be logged, so it is not given. Send the request again later; with its "
@@ -209,39 +144,7 @@ class Predictor:
         counter.inc()
         PROBABILITY.observe(record.probability)
 
-
-def _record(
-    model: ServedModel,
-    transaction: Transaction,
-    probability: float,
-    arrived: datetime,
-    request_id: str | None,
-) -> PredictionRecord:
-    scorer = model.scorer
-    return PredictionRecord(
-        transaction_id=transaction.transaction_id or str(uuid_utils.uuid7()),
-        role="champion",
-        timestamp=arrived,
-        event_time=transaction.event_time,
-        model_version=model.name,
-        probability=probability,
-        prediction=scorer.prediction(probability),
-        decision=scorer.decision(probability),
-        policy=scorer.thresholds.policy,
-        request_hash=transaction.request_hash,
-        request_id=request_id,
-        features=transaction.features,
-    )
-
-
-def _decode_rows(
-    model: ServedModel, rows: Sequence[msgspec.Raw]
-) -> tuple[list[tuple[int, Transaction]], list[RowError]]:
-    good: list[tuple[int, Transaction]] = []
-    errors: list[RowError] = []
-    for row, raw in enumerate(rows):
-        try:
-            good.append((row, model.requests.decode(bytes(raw), where=("body", "transactions", row))))
-        except InvalidRequestError as error:
-            errors.append(RowError(row, None, error.errors))
-    return good, errors
+    def _count_all(self, records: Sequence[PredictionRecord]) -> None:
+        for key, number in Tally((r.decision, r.model_version) for r in records).items():
+            PREDICTIONS.labels(*key).inc(number)
+        observe_all(PROBABILITY, [r.probability for r in records])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from fraud_kedro.schema import ResolvedSchema, with_offset
 
 TRANSACTION_ID = "transaction_id"
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 _SHOWN_ERRORS = 100
 _SHOWN_NAME = 100
 TIMESTAMP_EXAMPLE = "2026-01-05T13:45:00Z"
@@ -112,18 +112,19 @@ class RequestFormat:
             name for name in dict.fromkeys((schema.time, schema.amount)) if name not in schema.features
         )
         self._known = {*self.features, *self.optional, TRANSACTION_ID}
-        struct = self._struct()
-        self._decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(struct).decode
+        self._struct = self._made_struct()
+        self._decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(self._struct).decode
         self._encode = msgspec.json.Encoder().encode
+        self._encode_lines = msgspec.json.Encoder().encode_lines
         self._count = len(self.features)
         self._time = (*self.features, *self.optional).index(schema.time)
         self._timestamps = schema.has_timestamps
         self._quotes = 2 * (self._count + (self._timestamps and self._time < self._count))
         self._origin = None if schema.time_origin is None else schema.time_origin.astimezone(UTC)
         # float32 takes what is left of time after its reduction.
-        self._unbounded = {schema.time} if schema.time_use != "raw" else set()
+        self.unbounded = {schema.time} if schema.time_use != "raw" else set()
 
-    def _struct(self) -> type[msgspec.Struct]:
+    def _made_struct(self) -> type[msgspec.Struct]:
         names = {f"f{i}": name for i, name in enumerate((*self.features, *self.optional))}
         types = {
             field: datetime if name == self.schema.time and self.schema.has_timestamps else float
@@ -167,17 +168,17 @@ class RequestFormat:
         if suspicious:
             suspicious = body.count(b'"') != self._expected_quotes(numbers, given)
         if self._timestamps and numbers[self._time] is not UNSET:
-            numbers[self._time] = self._seconds(numbers[self._time])
+            numbers[self._time] = self.seconds(numbers[self._time])
             setattr(found, f"f{self._time}", numbers[self._time])
         values = tuple(numbers[: self._count])
         if given is not UNSET or suspicious:
-            if suspicious or (given is not UNSET and not _is_id(given)):
+            if suspicious or (given is not UNSET and not is_id(given)):
                 errors = self._explain(body, where)
                 if errors:
                     raise InvalidRequestError(errors)
             found.transaction_id = UNSET
         # No value is larger than their length as a vector, which takes one call.
-        if math.hypot(*values) > _LARGEST:
+        if math.hypot(*values) > LARGEST:
             errors = self._explain(body, where)
             if errors:
                 raise InvalidRequestError(errors)
@@ -186,21 +187,43 @@ class RequestFormat:
             transaction_id=None if given is UNSET else given,
             values=values,
             features=content.decode(),
-            request_hash=hashlib.blake2b(content, digest_size=16).hexdigest(),
-            event_time=None if self._origin is None else self._event_time(numbers[self._time], where),
+            request_hash=_digest(content),
+            event_time=None if self._origin is None else self.event_time(numbers[self._time], where),
         )
+
+    def contents(self, rows: Iterable[Sequence[float | UnsetType]]) -> list[tuple[str, str]]:
+        """Write what `decode` would of numbers that are checked already.
+
+        Parameters
+        ----------
+        rows : iterable of sequences
+            For each transaction `features`, then `optional`, which may be UNSET.
+
+        Returns
+        -------
+        list of (features, request_hash)
+        """
+        lines = self._encode_lines([self._struct(*row) for row in rows]).split(b"\n")[:-1]
+        return [(line.decode(), _digest(line)) for line in lines]
 
     def _expected_quotes(self, numbers: list[Any], given: Any) -> int:
         names = sum(number is not UNSET for number in numbers)
         timestamps = self._timestamps and numbers[self._time] is not UNSET
         return 2 * (names + timestamps) + (0 if given is UNSET else 4)
 
-    def _seconds(self, moment: datetime) -> float:
-        """Seconds from the origin."""
+    def seconds(self, moment: datetime) -> float:
+        """Seconds from the origin of a schema with timestamps."""
         assert self._origin is not None  # noqa: S101 - a schema with timestamps has one
         return (with_offset(moment) - self._origin).total_seconds()
 
-    def _event_time(self, seconds: Any, where: tuple[str | int, ...]) -> datetime | None:
+    def event_time(self, seconds: Any, where: tuple[str | int, ...]) -> datetime | None:
+        """When it happened, by the schema's origin.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the seconds lie beyond the calendar.
+        """
         if seconds is UNSET or self._origin is None:
             return None
         try:
@@ -233,7 +256,7 @@ class RequestFormat:
         missing = [name for name in self.features if name not in given]
         errors = [FieldError("missing", (*where, name), "is required") for name in missing]
         for name, value in given.items():
-            problem = self._problem(name, value)
+            problem = self.problem(name, value)
             if problem is not None:
                 errors.append(FieldError(problem[0], (*where, name[:_SHOWN_NAME]), problem[1]))
         errors += [
@@ -243,11 +266,12 @@ class RequestFormat:
         ]
         return errors[:_SHOWN_ERRORS]
 
-    def _problem(self, name: str, value: Any) -> tuple[str, str] | None:
+    def problem(self, name: str, value: Any) -> tuple[str, str] | None:
+        """Say what kind of problem a field's value is, and in words; None if it is none."""
         if name == TRANSACTION_ID:
             if not isinstance(value, str):
                 return "string_type", f"should be a string, not {_kind(value)}"
-            if not _is_id(value):
+            if not is_id(value):
                 return "string_id", f"should be 1 to {MAX_ID_LENGTH} printable characters"
             return None
         if name not in self._known:
@@ -262,12 +286,17 @@ class RequestFormat:
             return "float_type", f"should be a number, not {_kind(value)}"
         if not math.isfinite(value):
             return "finite_number", "should be a finite number"
-        if abs(value) > _LARGEST and name not in self._unbounded:
-            return "float_range", f"should lie between -{_LARGEST:.6g} and {_LARGEST:.6g}"
+        if abs(value) > LARGEST and name not in self.unbounded:
+            return "float_range", f"should lie between -{LARGEST:.6g} and {LARGEST:.6g}"
         return None
 
 
-def _is_id(text: str) -> bool:
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of a transaction."""
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 

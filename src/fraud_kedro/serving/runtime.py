@@ -8,6 +8,10 @@ import logging
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from fraud_kedro.errors import PredictionLogError
+from fraud_kedro.prediction_log import raise_generation, read_generation
+from fraud_kedro.serving.comparison import VersionComparison
+from fraud_kedro.serving.feedback import FeedbackTaker
 from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.logs import write_json
@@ -19,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # What is allocated while serving is freed by reference counts; the collector only walks the heap.
 _COLLECT_AFTER = (100_000, 50, 1000)
+
+_FOLLOW_SECONDS = 1.0
 
 
 class Runtime:
@@ -35,8 +41,12 @@ class Runtime:
         self.log = LogGate(settings)
         self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
+        self.comparison = VersionComparison(settings)
+        self.feedback = FeedbackTaker(settings, self.log)
         self.started = datetime.now(UTC)
-        self._polling: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        # The last one that this worker has followed.
+        self._generation: int | None = None
         self._refreshing = asyncio.Lock()
 
     @property
@@ -52,10 +62,15 @@ class Runtime:
         for message in unknown_variables():
             logger.warning("%s", message)
         self._say_who_may_ask()
+        await self.log.ensure_open()
+        await self._must_follow()
         await self.refresh()
         if self.models.current is None:
             _settle_memory()
-        self._polling = asyncio.create_task(self._poll(), name="model poll")
+        self._tasks = [
+            asyncio.create_task(self._poll(), name="model poll"),
+            asyncio.create_task(self._follow(), name="model generation"),
+        ]
 
     def _say_who_may_ask(self) -> None:
         address = self.settings.listens_on
@@ -88,22 +103,69 @@ class Runtime:
                 _settle_memory()
             return changed
 
+    async def reload(self) -> bool:
+        """Look for moved aliases, and have every other worker look.
+
+        Returns
+        -------
+        bool
+            Whether another model serves in this process now.
+        """
+        changed = await self.refresh()
+        await self._tell_the_others()
+        return changed
+
+    async def _tell_the_others(self) -> None:
+        if self.log.engine is None:
+            return
+        try:
+            raised = await asyncio.to_thread(raise_generation, self.log.engine)
+            # Had another worker raised it meanwhile, its news would be missed.
+            if self._generation is not None and raised == self._generation + 1:
+                self._generation = raised
+        except PredictionLogError as error:
+            logger.warning("Other workers follow at their next poll, since they cannot be told: %s", error)
+
     async def stop(self) -> None:
         """Answer what is under way, commit it, and let go."""
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.predictor.close)
+        await asyncio.to_thread(self.feedback.close)
         await self.log.close()
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self.settings.model_poll_seconds)
             try:
-                await self.refresh()
+                if await self.refresh():
+                    await self._tell_the_others()
             except Exception:
                 # A defect met here must not end the polling: the next alias may be the mend.
                 logger.exception("Looking for a new champion failed.")
+
+    async def _follow(self) -> None:
+        """Look every second whether another worker has met a moved alias or was told to reload."""
+        while True:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            try:
+                if await self._must_follow():
+                    await self.refresh()
+            except Exception:
+                logger.exception("Following another worker failed.")
+
+    async def _must_follow(self) -> bool:
+        """Look whether the generation is another one than at the last look."""
+        if self.log.engine is None:
+            return False
+        try:
+            found = await asyncio.to_thread(read_generation, self.log.engine)
+        except PredictionLogError:
+            # Predictions meet the same, and /health says it; the registry is polled all the same.
+            return False
+        known, self._generation = self._generation, found
+        return known is not None and found != known
 
 
 def _settle_memory() -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import bentoml
 import msgspec
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 from bentoml.exceptions import BentoMLException
 
@@ -18,6 +19,8 @@ from fraud_kedro.serving.hot_path import HotPath
 from fraud_kedro.serving.metrics_folder import make_metrics_folder
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import load_settings
+from fraud_kedro.serving.slow_clients import close_silent_connections
+from fraud_kedro.serving.tracing import tracing_options
 
 # BentoML shows warnings alone of everyone else.
 logging.getLogger("fraud_kedro").setLevel(logging.INFO)
@@ -25,6 +28,8 @@ logging.getLogger("fraud_kedro").setLevel(logging.INFO)
 # The command has read this setting, and keeps it, before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 usage_stats.do_not_track.cache_clear()
+
+_FLUSH_MILLISECONDS = 3000
 
 make_metrics_folder()
 
@@ -38,10 +43,11 @@ api = create_app(runtime)
     name="FraudDetection",
     workers=settings.workers,
     http={"host": settings.listens_on, "port": settings.port},
-    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`.
+    # Access log, metrics and tracing of BentoML each cost more than the model; ours are in `metrics`, and
+    # tracing is on where it is asked for.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
-    tracing={"excluded_urls": ".*"},
+    tracing=tracing_options(settings.tracing_endpoint),
     # A timer of each request lives this long, answered or not.
     traffic={"timeout": settings.request_timeout_seconds},
 )
@@ -49,15 +55,28 @@ class FraudDetection:
     """Card-fraud detection: native methods beside the HTTP API, with the same scorer and log."""
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def score(self, transaction: dict[str, Any]) -> dict[str, Any]:
-        """Score one transaction: its raw features by name, and an optional ``transaction_id``."""
-        return _result(await runtime.predictor.predict(encode(transaction)))
+    async def score(self, transaction: dict[str, Any], explain: bool = False) -> dict[str, Any]:
+        """Score one transaction: its raw features by name, and an optional ``transaction_id``.
+
+        With ``explain`` the answer has ``reasons``.
+        """
+        query = b"explain=true" if explain else b""
+        return _result(await runtime.predictor.predict(encode(transaction), query=query))
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def score_batch(self, transactions: list[dict[str, Any]]) -> dict[str, Any]:
         """Score many transactions: ``predictions`` of those that could be, ``errors`` of the others."""
-        return _result(await runtime.predictor.predict_batch(encode({"transactions": transactions})))
+        return _result(await runtime.predictor.batches.answer_json(encode({"transactions": transactions})))
 
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def send_spans(self) -> None:
+        """Send the spans of the last seconds, which a process ended by a signal would keep."""
+        if settings.tracing_endpoint is not None:
+            BentoMLContainer.tracer_provider.get().force_flush(timeout_millis=_FLUSH_MILLISECONDS)
+
+
+# Half of the time goes to a request's arrival: its header here, its body in `hot_path`.
+close_silent_connections(settings.request_timeout_seconds / 2)
 
 # The decorator's type says it gives the class back; it gives a service.
 _service = cast("bentoml.Service[FraudDetection]", FraudDetection)

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -78,6 +78,13 @@ class ServingSettings(BaseSettings):
         The registry; SQLite under the root by default.
     model_poll_seconds : float
         How often the registry is asked for the champion.
+    challenger_share : float
+        Of the transactions, by their ids, that the challenger answers.
+    challenger_version, shadow_version : int, optional
+        Registry numbers in place of the versions that the aliases name.
+    shadow_waiting_limit : int
+        How many transactions may wait for the shadow's score before it goes
+        without them.
     flag_threshold, decline_threshold : float, optional
         Decide by these in place of the champion's own.
     max_body_bytes, max_batch_bytes : int
@@ -89,6 +96,20 @@ class ServingSettings(BaseSettings):
     log_waiting_limit : int
         How many predictions may wait for their commit before requests are
         refused.
+    log_mode : {"durable", "background"}
+        Whether an answer waits for the commit of its log row.
+    log_on_failure : {"refuse", "spill"}
+        What happens to predictions while the database is away.
+    log_retry_seconds : float
+        How long a lost PostgreSQL connection is tried to be got back first.
+    log_spill_folder : Path, optional
+        Where predictions are spilled; below the root by default.
+    log_spill_bytes : int
+        Size of the spill file at which predictions are refused.
+    log_retention_days : int
+        Age at which features are taken out of the log, 0 for never.
+    tracing_endpoint : str, optional
+        OTLP/HTTP address that traces are sent to.
     access_log : bool
         Whether each request is a line of the process's log: method, path, status,
         time and id, never a value.
@@ -116,13 +137,24 @@ class ServingSettings(BaseSettings):
         validation_alias=AliasChoices("FRAUD_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
     )
     model_poll_seconds: float = Field(default=10.0, gt=0)
+    challenger_share: Probability = 0.0
+    challenger_version: int | None = Field(default=None, ge=1)
+    shadow_version: int | None = Field(default=None, ge=1)
+    shadow_waiting_limit: int = Field(default=10_000, ge=1)
     flag_threshold: Probability | None = None
     decline_threshold: Probability | None = None
     max_body_bytes: int = Field(default=65_536, ge=1024)
-    max_batch_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
-    max_batch_rows: int = Field(default=100_000, ge=1)
+    max_batch_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+    max_batch_rows: int = Field(default=1_000_000, ge=1)
     request_timeout_seconds: float = Field(default=30.0, gt=0)
     log_waiting_limit: int = Field(default=10_000, ge=1)
+    log_mode: Literal["durable", "background"] = "durable"
+    log_on_failure: Literal["refuse", "spill"] = "refuse"
+    log_retry_seconds: float = Field(default=2.0, ge=0, le=60)
+    log_spill_folder: Path | None = None
+    log_spill_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
+    log_retention_days: int = Field(default=180, ge=0, le=365_000)
+    tracing_endpoint: str | None = Field(default=None, pattern=r"^https?://", repr=False)
     access_log: bool = False
     json_logs: bool = False
 
@@ -152,6 +184,11 @@ class ServingSettings(BaseSettings):
     def prediction_log(self) -> str:
         """SQLAlchemy URL of the prediction log."""
         return self.log_url or prediction_log_url(self.root)
+
+    @property
+    def spill_folder(self) -> Path:
+        """Where predictions wait while the database is away."""
+        return self.log_spill_folder or self.root / "prediction_log_spill"
 
     @property
     def registry(self) -> str:

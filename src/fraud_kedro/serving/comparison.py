@@ -1,0 +1,87 @@
+"""Versions side by side: computed in a process of its own, since the libraries for it do not serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+
+from fraud_kedro.serving.answers import Reply, refusal
+from fraud_kedro.serving.settings import ServingSettings
+
+logger = logging.getLogger(__name__)
+
+# A page that is asked for again and again costs one process in this time.
+_KEPT_SECONDS = 15.0
+_MOST_SECONDS = 60.0
+_RETRY_SECONDS = 30
+
+
+class VersionComparison:
+    """Starts ``python -m fraud_kedro.monitoring comparison``, and keeps what it found for some seconds.
+
+    Parameters
+    ----------
+    settings : ServingSettings
+    """
+
+    def __init__(self, settings: ServingSettings) -> None:
+        # Before the request is given up.
+        self._seconds = min(_MOST_SECONDS, 0.9 * settings.request_timeout_seconds)
+        self._log_url = settings.prediction_log
+        self._kept: dict[int, tuple[float, Reply]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def compare(self, days: int) -> Reply:
+        """Compare the versions of the last days.
+
+        Returns
+        -------
+        Reply
+            200 with the comparison, 503 with the reason why there is none.
+        """
+        async with self._one_at_a_time:
+            until, reply = self._kept.get(days, (0.0, None))
+            if reply is None or time.monotonic() >= until:
+                reply = await self._compute(days)
+                now = time.monotonic()
+                self._kept = {key: kept for key, kept in self._kept.items() if kept[0] > now}
+                if reply.status == 200:
+                    self._kept[days] = (now + _KEPT_SECONDS, reply)
+            return reply
+
+    async def _compute(self, days: int) -> Reply:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "fraud_kedro.monitoring",
+            "comparison",
+            f"--days={days}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "FRAUD_LOG_URL": self._log_url, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), self._seconds)
+        except TimeoutError:
+            return refusal(
+                503,
+                f"The comparison took more than {self._seconds:.0f} s. Ask for fewer days.",
+                retry_after=_RETRY_SECONDS,
+            )
+        finally:
+            # Also if the client has gone.
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode == 0:
+            return Reply(200, output.strip())
+        said = errors.decode(errors="replace").strip()
+        last = said.rpartition("\n")[2]
+        if not last.startswith("Error: "):
+            logger.error("Comparing versions failed with %s: %s", process.returncode, said)
+            last = "The comparison failed. The service's log says why."
+        return refusal(503, last.removeprefix("Error: "), retry_after=_RETRY_SECONDS)
