@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 
 from fraud_kedro.errors import PredictionLogError
-from fraud_kedro.serving.batch import ROWS_PER_PART
+from fraud_kedro.serving.batch import ROWS_PER_PART, BatchPipeline
+from fraud_kedro.serving.batch_json import JsonSource
+from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import ServingSettings
 
@@ -45,6 +48,33 @@ def test_rows_from_a_failure_of_the_log_on_are_not_answered(tmp_path, make_bundl
     assert 0 < whole <= 2 * ROWS_PER_PART
     assert [a["transaction_id"] for a in found["predictions"]] == [f"t-{n}" for n in range(whole)]
     assert [e["row"] for e in found["errors"]] == [*range(whole, len(drawn))]
+
+
+def test_what_is_logged_of_a_batch_that_is_given_up_is_counted(tmp_path, make_bundle, transactions):
+    make_bundle(tmp_path / "06_models" / "champion")
+    drawn = transactions(10 * ROWS_PER_PART)
+    logged, counted = [], []
+
+    async def main():
+        runtime = Runtime(ServingSettings(root=tmp_path, mlflow_tracking_uri=str(tmp_path / "none")))
+        await runtime.start()
+        models, commits = runtime.models.roles, runtime.log.commits
+        original = commits.write
+        commits.write = lambda records: logged.extend(records) or original(records)
+        pipeline = BatchPipeline(Judge(0.0), runtime.predictor.shadow, counted.extend)
+        source = JsonSource(
+            io.BytesIO(json.dumps({"transactions": drawn}).encode()), models[0].requests, 10**6
+        )
+        source.check()
+        answers = pipeline.answer(source.parts(), Serving(models, models[0], commits), None)
+        await asyncio.to_thread(next, answers)
+        await asyncio.to_thread(answers.close)
+        pipeline.close()
+        await runtime.stop()
+
+    asyncio.run(main())
+    assert 0 < len(counted) < len(drawn)
+    assert counted == logged
 
 
 def test_a_defect_is_answered_in_json_and_takes_no_other_batch_along(tmp_path, make_bundle, transactions):

@@ -251,6 +251,17 @@ def test_a_broken_csv_is_refused_before_anything_is_scored(server, served_root, 
     assert in_log(served_root) == before
 
 
+@pytest.mark.parametrize("charset", ["punycode", "undefined"])
+def test_a_form_in_no_charset_at_all_is_refused(server, transactions, charset):
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n'
+        b"Content-Type: text/csv\r\n\r\n" + as_csv(transactions(1)) + b"\r\n--x--\r\n"
+    )
+    answer = post(server, form, f"multipart/form-data; boundary=x; charset={charset}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["type"] == "multipart_invalid"
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "a\u2028b", "a\x85b", "a\x0bb", 'a "b"'])
 def test_a_header_is_read_as_its_rows_are(server, transactions, name):
     rows = read(post(server, as_csv(table(transactions(2), **{name: ["first", "second"]})), CSV))

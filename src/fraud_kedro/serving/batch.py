@@ -182,19 +182,28 @@ class BatchPipeline:
         behind: deque[_Committing] = deque()
         failures: list[PredictionLogError] = []
         begun = False
-        for part, scores in self._scored(parts, serving.champion):
-            transactions = part.transactions()
-            records = self._judge.many(
-                serving, transactions, scores.result(), datetime.now(UTC), [request_id] * len(transactions)
-            )
-            commit = self._committing.submit(self._commit, serving.commits, records, failures)
-            behind.append((part, transactions, records, commit))
-            if len(behind) > _BEHIND:
+        try:
+            for part, scores in self._scored(parts, serving.champion):
+                transactions = part.transactions()
+                records = self._judge.many(
+                    serving,
+                    transactions,
+                    scores.result(),
+                    datetime.now(UTC),
+                    [request_id] * len(transactions),
+                )
+                commit = self._committing.submit(self._commit, serving.commits, records, failures)
+                behind.append((part, transactions, records, commit))
+                if len(behind) > _BEHIND:
+                    yield self._settled(serving.roles, behind.popleft(), begun)
+                    begun = True
+            while behind:
                 yield self._settled(serving.roles, behind.popleft(), begun)
                 begun = True
-        for committing in behind:
-            yield self._settled(serving.roles, committing, begun)
-            begun = True
+        finally:
+            # Of a client that has hung up: what is committed is counted, though nobody is answered.
+            while behind:
+                self._settled(serving.roles, behind.popleft(), begun=True)
 
     def close(self) -> None:
         """Finish what is under way."""
