@@ -50,6 +50,19 @@ def test_rows_from_a_failure_of_the_log_on_are_not_answered(tmp_path, make_bundl
     assert [e["row"] for e in found["errors"]] == [*range(whole, len(drawn))]
 
 
+def test_a_batch_without_an_answer_yet_is_refused_when_the_log_fails(tmp_path, make_bundle, transactions):
+    make_bundle(tmp_path / "06_models" / "champion")
+    wrong = [{"V1": 1.0}] * 3 * ROWS_PER_PART
+
+    def write(original, records):
+        if records:
+            raise PredictionLogError("for good")
+        return original(records)
+
+    reply = answered(tmp_path, [*wrong, *transactions(5)], write)
+    assert (reply.status, reply.retry_after) == (503, 5)
+
+
 def test_what_is_logged_of_a_batch_that_is_given_up_is_counted(tmp_path, make_bundle, transactions):
     make_bundle(tmp_path / "06_models" / "champion")
     drawn = transactions(10 * ROWS_PER_PART)
@@ -66,7 +79,7 @@ def test_what_is_logged_of_a_batch_that_is_given_up_is_counted(tmp_path, make_bu
             io.BytesIO(json.dumps({"transactions": drawn}).encode()), models[0].requests, 10**6
         )
         source.check()
-        answers = pipeline.answer(source.parts(), Serving(models, models[0], commits), None)
+        answers = pipeline.answer(source.parts(), Serving(models, models[0], commits), None, lambda: True)
         await asyncio.to_thread(next, answers)
         await asyncio.to_thread(answers.close)
         pipeline.close()

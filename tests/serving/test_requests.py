@@ -68,6 +68,15 @@ def test_the_hash_depends_on_the_values_alone(transaction, order):
         assert FORMAT.decode(json.dumps(changed).encode()).request_hash != first.request_hash
 
 
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0.0", "-0", "-0e5"])
+def test_there_is_one_zero(zero):
+    found = FORMAT.decode(
+        f'{{"Time": {zero}, "V1": {zero}, "naïve name\'s %": -0.05, "Amount": {zero}}}'.encode()
+    )
+    plain = FORMAT.decode(encode({"Time": 0, "V1": 0, "naïve name's %": -0.05, "Amount": 0}))
+    assert (found.request_hash, found.features) == (plain.request_hash, plain.features)
+
+
 @given(body=st.one_of(st.binary(max_size=200), any_json.map(lambda v: json.dumps(v).encode())))
 def test_whatever_comes_is_a_transaction_or_a_named_error(body):
     try:

@@ -170,13 +170,27 @@ class BatchPipeline:
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="batch-score")
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="batch-commit")
 
-    def answer(self, parts: Iterator[Part], serving: Serving, request_id: str | None) -> Iterator[Answered]:
+    def answer(
+        self,
+        parts: Iterator[Part],
+        serving: Serving,
+        request_id: str | None,
+        has_begun: Callable[[], bool],
+    ) -> Iterator[Answered]:
         """Answer every part, in order, once its rows are committed.
+
+        Parameters
+        ----------
+        parts : iterator of Part
+        serving : Serving
+        request_id : str or None
+        has_begun : callable
+            Whether anything of the answer is on its way; asked when a part has been taken.
 
         Raises
         ------
         PredictionLogError
-            If the first part cannot be logged. Rows that cannot be later on are
+            If rows cannot be logged before the answer has begun. Later on they are
             answered with an error.
         """
         behind: deque[_Committing] = deque()
@@ -196,10 +210,10 @@ class BatchPipeline:
                 behind.append((part, transactions, records, commit))
                 if len(behind) > _BEHIND:
                     yield self._settled(serving.roles, behind.popleft(), begun)
-                    begun = True
+                    begun = has_begun()
             while behind:
                 yield self._settled(serving.roles, behind.popleft(), begun)
-                begun = True
+                begun = has_begun()
         finally:
             # Of a client that has hung up: what is committed is counted, though nobody is answered.
             while behind:

@@ -229,7 +229,9 @@ class _Run:
 
     def _bytes(self, source: Source, answers: Answers, rows: int) -> Iterator[bytes]:
         progress = Progress(self._request_id or "without id", rows)
-        for part in self._pipeline.answer(source.parts(), self._serving, self._request_id):
+        for part in self._pipeline.answer(
+            source.parts(), self._serving, self._request_id, lambda: answers.begun
+        ):
             content = answers.part(part)
             progress.tell(part.part.first + part.part.count)
             yield content

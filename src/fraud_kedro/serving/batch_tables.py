@@ -1,6 +1,6 @@
 """Batches in CSV and Parquet, read in parts by pyarrow, whose checks go by column.
 
-pyarrow is imported here and in `batch_answers` alone, by the first batch of that
+pyarrow is imported here, in `batch_arrays` and in `batch_table_answers` alone, by the first batch of that
 kind: 0.15 seconds and 36 MiB that a service without such batches never spends.
 """
 
@@ -449,7 +449,8 @@ class TableRows:
         ids: Sequence[str | None] | None,
         moments: Sequence[datetime | None] | None,
     ) -> list[Transaction]:
-        full: list[Any] = values.tolist()
+        # A negative zero becomes zero, as in `RequestFormat.decode`.
+        full: list[Any] = (values + 0.0).tolist()
         for column in np.flatnonzero(~is_given).tolist():
             for row_values in full:
                 row_values[column] = UNSET

@@ -183,6 +183,8 @@ class RequestFormat:
             if errors:
                 raise InvalidRequestError(errors)
         content: bytes = self._encode(found)
+        if b":-0.0," in content or b":-0.0}" in content:
+            content = self._encode(_with_one_zero(found))
         return Transaction(
             transaction_id=None if given is UNSET else given,
             values=values,
@@ -289,6 +291,14 @@ class RequestFormat:
         if abs(value) > LARGEST and name not in self.unbounded:
             return "float_range", f"should lie between -{LARGEST:.6g} and {LARGEST:.6g}"
         return None
+
+
+def _with_one_zero(found: msgspec.Struct) -> msgspec.Struct:
+    """Make every negative zero a zero: formats differ in whether they know one, and ids go by content."""
+    for name in found.__struct_fields__:
+        if getattr(found, name) == 0:
+            setattr(found, name, 0.0)
+    return found
 
 
 def _digest(content: bytes) -> str:
