@@ -7,13 +7,10 @@ scoring and the database both release Python's lock.
 from __future__ import annotations
 
 import logging
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -48,9 +45,6 @@ _ROWS_PER_COMMIT = 500
 
 # Parts that may wait for their scores, and for their commits.
 _AHEAD, _BEHIND = 2, 1
-
-# Python lets another thread run after 5 ms, which a single request meets several times.
-_SWITCH_SECONDS = 0.0002
 
 _PROGRESS_SECONDS = 5.0
 _ROWS_WORTH_A_LINE = 10_000
@@ -298,28 +292,6 @@ class BatchPipeline:
                 roles.shadow,
                 [Shadowed(asked.values, record) for asked, record in zip(transactions, records, strict=True)],
             )
-
-
-class QuickSwitches(AbstractContextManager[None]):
-    """Makes threads take turns quickly while a part is worked on: a single request waits for several."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = sys.getswitchinterval()
-                sys.setswitchinterval(_SWITCH_SECONDS)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                sys.setswitchinterval(self._before)
 
 
 class Progress:

@@ -23,7 +23,6 @@ from fraud_kedro.serving.batch import (
     BatchPipeline,
     Count,
     Progress,
-    QuickSwitches,
     Source,
 )
 from fraud_kedro.serving.batch_answers import Answers, Explain, JsonAnswers
@@ -39,6 +38,7 @@ from fraud_kedro.serving.model_store import ModelStore, ServedModel
 from fraud_kedro.serving.requests import InvalidRequestError
 from fraud_kedro.serving.settings import ServingSettings
 from fraud_kedro.serving.shadow import Shadow
+from fraud_kedro.serving.switches import quick_switches
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,6 @@ class BatchService:
         self._unlogged = unlogged
         self._pipeline = BatchPipeline(judge, shadow, count)
         self._executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batch")
-        self._switches = QuickSwitches()
 
     async def respond(self, request: Request) -> Response:
         """Answer a request in whatever format it has."""
@@ -167,7 +166,7 @@ class BatchService:
         """Do one part of a batch in a thread; the parts of several batches take turns."""
 
         def step() -> bytes | None:
-            with self._switches:
+            with quick_switches:
                 return action(*arguments)
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, step)

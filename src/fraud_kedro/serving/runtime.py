@@ -18,6 +18,7 @@ from fraud_kedro.serving.logs import write_json
 from fraud_kedro.serving.model_store import ModelStore
 from fraud_kedro.serving.predictor import Predictor
 from fraud_kedro.serving.settings import ServingSettings, unknown_variables
+from fraud_kedro.serving.switches import quick_switches
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Runtime:
         """
         async with self._refreshing:
             await self.log.ensure_open()
-            changed = await asyncio.to_thread(self.models.refresh)
+            changed = await asyncio.to_thread(self._look_for_models)
             model = self.models.current
             if model is not None:
                 await self.log.show(model.scorer.schema.features)
@@ -154,6 +155,10 @@ class Runtime:
                     await self.refresh()
             except Exception:
                 logger.exception("Following another worker failed.")
+
+    def _look_for_models(self) -> bool:
+        with quick_switches:
+            return self.models.refresh()
 
     async def _must_follow(self) -> bool:
         """Look whether the generation is another one than at the last look."""
