@@ -20,10 +20,10 @@ from fraud_kedro.serving.batch_openapi import BATCH_BODY, BATCH_RESPONSES
 from fraud_kedro.serving.batch_service import to_response
 from fraud_kedro.serving.bodies import (
     GONE,
-    HELD_BYTES,
     REQUEST_ID_KEY,
     BodyTooLargeError,
     ClientGoneError,
+    held_limit,
     read_body,
     too_large,
 )
@@ -154,7 +154,7 @@ def _add_feedback(app: FastAPI, runtime: Runtime) -> None:
     )
     async def feedback(request: Request) -> Response:
         """Take late labels: all, or none if one of them is wrong. Sent again, they change nothing."""
-        body, request_id = await _json(request, min(runtime.settings.max_batch_bytes, HELD_BYTES))
+        body, request_id = await _json(request, held_limit(runtime.settings.max_batch_bytes))
         if isinstance(body, Reply):
             return to_response(body)
         return to_response(await runtime.feedback.take(body, request_id))

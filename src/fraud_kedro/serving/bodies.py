@@ -9,8 +9,7 @@ from fraud_kedro.serving.answers import Reply, refusal
 # Where the layers behind the first find a request's id.
 REQUEST_ID_KEY = "fraud_kedro.request_id"
 
-#: Most bytes of a body that is held whole.
-HELD_BYTES = 64 * 1024 * 1024
+_HELD_BYTES = 64 * 1024 * 1024
 
 # Goes nowhere, but BentoML keeps a request alive until its timeout if nothing is sent.
 GONE = Reply(499, b"")
@@ -52,6 +51,11 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLargeError
     return b"".join(parts)
+
+
+def held_limit(max_batch_bytes: int) -> int:
+    """Most bytes of a body that is held whole."""
+    return min(max_batch_bytes, _HELD_BYTES)
 
 
 def too_large(limit: int) -> Reply:

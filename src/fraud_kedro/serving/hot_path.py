@@ -20,10 +20,10 @@ from fraud_kedro.serving.answers import Reply, refusal
 from fraud_kedro.serving.batch_service import BATCH
 from fraud_kedro.serving.bodies import (
     GONE,
-    HELD_BYTES,
     REQUEST_ID_KEY,
     BodyTooLargeError,
     ClientGoneError,
+    held_limit,
     too_large,
 )
 from fraud_kedro.serving.guard import OPEN
@@ -80,7 +80,7 @@ class HotPath:
         self._access_log = runtime.settings.access_log
         self._predict = runtime.predictor.predict
         self._limit = runtime.settings.max_body_bytes
-        self._held_limit = min(runtime.settings.max_batch_bytes, HELD_BYTES)
+        self._held_limit = held_limit(runtime.settings.max_batch_bytes)
         self._read = BodyClock(runtime.settings.request_timeout_seconds / 2).read
         known = {getattr(route, "path", "") for route in getattr(api, "routes", ())}
         self._routes = frozenset({*known, *_NATIVE})

@@ -1,0 +1,301 @@
+"""Turns the rows of a table into transactions, column by column, and says what is wrong with the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from fraud_kedro.serving.answers import RowError
+from fraud_kedro.serving.batch import WHERE, Part, broken
+from fraud_kedro.serving.batch_arrays import flags, integers, numbers
+from fraud_kedro.serving.requests import (
+    LARGEST,
+    TIMESTAMP_EXAMPLE,
+    TRANSACTION_ID,
+    FieldError,
+    InvalidRequestError,
+    RequestFormat,
+    Transaction,
+    is_id,
+)
+
+_MOST_COLUMNS = 2000
+_SHOWN_NAMES = 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECONDS = 1_000_000
+_NEAR_SECONDS = 1e10
+_TICKS = {"s": 1, "ms": 1000, "us": _MICROSECONDS, "ns": 1000 * _MICROSECONDS}
+
+_PLAIN_NUMBER = r"^-?[0-9]{1,17}(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,2})?$"
+NUMBER = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE
+)
+
+
+class TableRows:
+    """Turns rows of a table into transactions, and says what is wrong with those that are none.
+
+    Parameters
+    ----------
+    requests : RequestFormat
+    """
+
+    def __init__(self, requests: RequestFormat) -> None:
+        self._requests = requests
+        self._fields = (*requests.features, *requests.optional)
+        self._count = len(requests.features)
+        schema = requests.schema
+        self._moment = schema.time if schema.has_timestamps else None
+        self._bounds = np.array([np.inf if f in requests.unbounded else LARGEST for f in self._fields])
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse a table whose columns do not fit the model."""
+        if len(names) > _MOST_COLUMNS:
+            raise broken("columns", f"has {len(names)} columns, more than {_MOST_COLUMNS}.")
+        repeated = (
+            [name for name in dict.fromkeys(names) if names.count(name) > 1]
+            if len({*names}) < len(names)
+            else []
+        )
+        missing = [name for name in self._requests.features if name not in names]
+        errors = [("repeated", name, "is the name of more than one column") for name in repeated]
+        errors += [("missing", name, "is required: there is no column of this name") for name in missing]
+        if errors:
+            problem = broken(errors[0][0], errors[0][2], errors[0][1][:100])
+            problem.errors = [
+                FieldError(kind, ("body", name[:100]), message)
+                for kind, name, message in errors[:_SHOWN_NAMES]
+            ]
+            raise problem
+
+    def check_types(self, schema: pa.Schema) -> None:
+        """Refuse a table whose columns can hold no such value."""
+        for name in self._fields:
+            if name not in schema.names:
+                continue
+            kind = schema.field(name).type
+            if pa.types.is_null(kind):
+                continue
+            if name == self._moment:
+                if not (pa.types.is_timestamp(kind) or is_text(kind)):
+                    raise broken("datetime", f"should hold timestamps, not {kind}", name)
+            elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+                raise broken("float_type", f"should hold numbers, not {kind}", name)
+        if TRANSACTION_ID in schema.names:
+            kind = schema.field(TRANSACTION_ID).type
+            if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+                raise broken("string_type", f"should hold texts or integers, not {kind}", TRANSACTION_ID)
+
+    def part(self, first: int, batch: pa.RecordBatch) -> Part:
+        """Check and convert some rows.
+
+        Parameters
+        ----------
+        first : int
+            Which row of the table the first one is.
+        batch : pyarrow.RecordBatch
+        """
+        given = [name for name in self._fields if name in batch.schema.names]
+        values = np.full((batch.num_rows, len(self._fields)), np.nan)
+        for name in given:
+            values[:, self._fields.index(name)] = self._values(name, batch[name])
+        is_given = np.array([name in given for name in self._fields])
+        with np.errstate(invalid="ignore"):
+            bad = is_given & ~(np.abs(values) <= self._bounds) | ~np.isfinite(values) & is_given
+        ids = _texts(batch[TRANSACTION_ID]) if TRANSACTION_ID in batch.schema.names else None
+        suspects = {*np.flatnonzero(bad.any(axis=1)).tolist()}
+        if ids is not None:
+            suspects.update(i for i, text in enumerate(ids) if text and not is_id(text))
+        absent: list[tuple[int, int]] = []
+        errors = self._errors(first, batch, values, ids, sorted(suspects), bad, absent)
+        failed = {error.row - first for error in errors}
+        moments, late = self._event_times(first, values, failed)
+        errors = sorted([*errors, *late], key=lambda error: error.row)
+        failed.update(error.row - first for error in late)
+        rows = [i for i in range(batch.num_rows) if i not in failed] if failed else range(batch.num_rows)
+        kept = values[rows] if failed else values
+        blanks = {*absent}
+
+        def transactions() -> list[Transaction]:
+            return self._transactions(rows, kept, is_given, blanks, ids, moments)
+
+        return Part(
+            first=first,
+            count=batch.num_rows,
+            rows=rows,
+            values=np.ascontiguousarray(kept[:, : self._count]),
+            transactions=transactions,
+            errors=errors,
+            columns=batch,
+        )
+
+    def _values(self, name: str, column: pa.Array) -> NDArray[np.float64]:
+        """Numbers of a column; NaN where there is none that can be read."""
+        if name == self._moment:
+            return self._seconds(column)
+        if pa.types.is_null(column.type):
+            return np.full(len(column), np.nan)
+        if not is_text(column.type):
+            return numbers(column)
+        try:
+            return numbers(pc.cast(column, pa.float64()))
+        except pa.ArrowInvalid:
+            plain = pc.match_substring_regex(column, _PLAIN_NUMBER)
+            values = numbers(
+                pc.cast(pc.if_else(plain, column, pa.nulls(len(column), column.type)), pa.float64())
+            )
+            for index in np.flatnonzero(~flags(plain)).tolist():
+                values[index] = _number(column[index].as_py())
+            return values
+
+    def _seconds(self, column: pa.Array) -> NDArray[np.float64]:
+        """Seconds from the origin of a column of timestamps; without a zone they are UTC."""
+        if not pa.types.is_timestamp(column.type):
+            moments = [_moment(text) for text in _texts(column)]
+            seconds = self._requests.seconds
+            return np.array([np.nan if moment is None else seconds(moment) for moment in moments])
+        ticks = integers(column.cast(pa.int64()))
+        per_second = _TICKS[column.type.unit]
+        if per_second > _MICROSECONDS:
+            ticks, per_second = ticks // (per_second // _MICROSECONDS), _MICROSECONDS
+        origin = self._requests.seconds(_EPOCH) * per_second
+        # Both are whole numbers that float64 holds exactly within the calendar.
+        found = (ticks.astype(np.float64) + origin) / per_second
+        return np.where(flags(column.is_null()), np.nan, found)
+
+    def _errors(
+        self,
+        first: int,
+        batch: pa.RecordBatch,
+        values: NDArray[np.float64],
+        ids: Sequence[str | None] | None,
+        suspects: Sequence[int],
+        bad: NDArray[np.bool_],
+        absent: list[tuple[int, int]],
+    ) -> list[RowError]:
+        """Look at rows one by one; blanks in columns that need not be there are kept in `absent`."""
+        errors = []
+        for row in suspects:
+            where = (*WHERE, first + row)
+            problems = []
+            for column in np.flatnonzero(bad[row]).tolist():
+                name = self._fields[column]
+                raw = batch[name][row].as_py()
+                if raw is None or raw == "":
+                    if column >= self._count:
+                        absent.append((row, column))
+                    else:
+                        problems.append(FieldError("missing", (*where, name), "is required"))
+                    continue
+                problem = self._problem(name, raw, float(values[row, column]))
+                problems.append(FieldError(problem[0], (*where, name), problem[1]))
+            given = None if ids is None else ids[row] or None
+            if given is not None and not is_id(given):
+                kind, message = self._requests.problem(TRANSACTION_ID, given) or ("", "")
+                problems.append(FieldError(kind, (*where, TRANSACTION_ID), message))
+                given = None
+            if problems:
+                errors.append(RowError(first + row, given, problems))
+        return errors
+
+    def _problem(self, name: str, raw: Any, value: float) -> tuple[str, str]:
+        if name == self._moment:
+            return "datetime", f"should be a timestamp, such as {TIMESTAMP_EXAMPLE!r}"
+        if isinstance(raw, str) and not NUMBER.fullmatch(raw.strip()):
+            return "float_type", "should be a number, not a string"
+        return self._requests.problem(name, value) or ("finite_number", "should be a finite number")
+
+    def _event_times(
+        self,
+        first: int,
+        values: NDArray[np.float64],
+        failed: set[int],
+    ) -> tuple[list[datetime | None] | None, list[RowError]]:
+        """When each transaction happened, where the schema knows what second 0 is."""
+        schema = self._requests.schema
+        if schema.time_origin is None or schema.time not in self._fields:
+            return None, []
+        column = self._fields.index(schema.time)
+        seconds = values[:, column]
+        origin = schema.time_origin.astimezone(UTC)
+        # Well within the years 1 to 9999; others are looked at one by one.
+        near = np.abs(seconds + origin.timestamp()) < _NEAR_SECONDS
+        moments: list[datetime | None] = [
+            origin + timedelta(seconds=second) if fits else None
+            for second, fits in zip(seconds.tolist(), near.tolist(), strict=True)
+        ]
+        errors = []
+        for row in np.flatnonzero(~near & np.isfinite(seconds)).tolist():
+            if row not in failed:
+                try:
+                    moments[row] = self._requests.event_time(float(seconds[row]), (*WHERE, first + row))
+                except InvalidRequestError as error:
+                    errors.append(RowError(first + row, None, error.errors))
+        return moments, errors
+
+    def _transactions(
+        self,
+        rows: Sequence[int],
+        values: NDArray[np.float64],
+        is_given: NDArray[np.bool_],
+        absent: set[tuple[int, int]],
+        ids: Sequence[str | None] | None,
+        moments: Sequence[datetime | None] | None,
+    ) -> list[Transaction]:
+        # A negative zero becomes zero, as in `RequestFormat.decode`.
+        full: list[Any] = (values + 0.0).tolist()
+        for column in np.flatnonzero(~is_given).tolist():
+            for row_values in full:
+                row_values[column] = UNSET
+        if absent:
+            place = {row: index for index, row in enumerate(rows)}
+            for row, column in absent:
+                if row in place:
+                    full[place[row]][column] = UNSET
+        contents = self._requests.contents(full)
+        count = self._count
+        return [
+            Transaction(
+                (ids[row] or None) if ids is not None else None,
+                tuple(numbers[:count]),
+                features,
+                digest,
+                None if moments is None else moments[row],
+            )
+            for row, numbers, (features, digest) in zip(rows, full, contents, strict=True)
+        ]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column's values are texts, stored once or each by itself."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.string())
+    found: list[str | None] = column.to_pylist()
+    return found
+
+
+def _number(text: str | None) -> float:
+    stripped = (text or "").strip()
+    return float(stripped) if NUMBER.fullmatch(stripped) else np.nan
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return msgspec.convert(text, datetime) if text else None
+    except msgspec.ValidationError:
+        return None
