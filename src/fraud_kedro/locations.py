@@ -33,3 +33,8 @@ def champion_folder(root: Path) -> Path:
 def prediction_log_url(root: Path) -> str:
     """The default prediction log, a SQLite file."""
     return f"sqlite:///{root / 'prediction_log.db'}"
+
+
+def drift_page(root: Path) -> Path:
+    """The newest page about drift; what belongs to it lies beside it."""
+    return root / "08_reporting" / "monitoring" / "drift.html"
