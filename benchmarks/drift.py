@@ -38,7 +38,6 @@ import numpy as np
 import onnxruntime as ort
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import expit
 from scipy.stats import wasserstein_distance
 
 from fraud_kedro.algorithms.base import LabelledMatrix
@@ -82,6 +81,7 @@ class Pool:
     scores: NDArray[np.float64]
 
     def drawn(self, rows: int, generator: np.random.Generator) -> Pool:
+        """So many of them, each once."""
         chosen = generator.choice(len(self.features), rows, replace=False)
         return Pool(self.features[chosen], self.scores[chosen])
 
@@ -152,9 +152,7 @@ def changes(schema: ResolvedSchema, importance: NDArray[Any], spread: NDArray[An
     """What is injected: the drift and the fraud rate of each kind."""
     names = [name for name in np.array(schema.features)[np.argsort(-importance)] if name != schema.time]
     top = [str(name) for name in names[:3]]
-    shifts = [
-        {"column": name, "shift": 0.2 * float(spread[schema.features.index(name)])} for name in top
-    ]
+    shifts = [{"column": name, "shift": 0.2 * float(spread[schema.features.index(name)])} for name in top]
     return {
         "shift of 0.2 deviations in three columns": (shifts, FRAUD_RATE),
         "new fraud pattern": ([{"new_pattern": 1.0}], FRAUD_RATE),
@@ -191,18 +189,19 @@ def prepared(training_rows: int) -> World:
 
 def reference(world: World, generator: np.random.Generator) -> DriftReference:
     """A reference as a bundle brings it, drawn anew."""
-    base = world.held_out.drawn(BASE_ROWS, generator)
+    chosen = generator.choice(len(world.held_out.scores), BASE_ROWS, replace=False)
+    scores, shipped = world.held_out.scores[chosen], chosen[:REFERENCE_ROWS]
     edges = np.asarray(SCORE_EDGES)
     return DriftReference(
         model_version="served",
         schema=world.schema,
-        rows=base.features[:REFERENCE_ROWS],
-        scores=base.scores[:REFERENCE_ROWS],
+        rows=world.held_out.features[shipped],
+        scores=world.held_out.scores[shipped],
         importance=world.importance,
         edges=edges,
-        score_shares=np.histogram(base.scores, bins=edges)[0] / BASE_ROWS,
+        score_shares=np.histogram(scores, bins=edges)[0] / BASE_ROWS,
         flag=FLAG,
-        flagged_share=float((base.scores >= FLAG).mean()),
+        flagged_share=float((scores >= FLAG).mean()),
         base_rows=BASE_ROWS,
         hours=world.hours,
     )
@@ -255,9 +254,7 @@ def check_evidently(world: World, generator: np.random.Generator) -> float:
     )
 
 
-def measured(
-    world: World, name: str, pool: Pool, rows: int, repetitions: int, seed: int
-) -> dict[str, Any]:
+def measured(world: World, name: str, pool: Pool, rows: int, repetitions: int, seed: int) -> dict[str, Any]:
     """Repeat, and count what was found."""
     generator = np.random.default_rng(seed)
     options = DriftOptions()
@@ -325,8 +322,8 @@ def _machine() -> dict[str, Any]:
 def main() -> None:
     """Train, repeat, print the table and write the JSON file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--windows", type=int, default=200, help="without drift, of each size (default 200)")
-    parser.add_argument("--drifted", type=int, default=100, help="of each kind of drift (default 100)")
+    parser.add_argument("--windows", type=int, default=60, help="without drift, of each size (default 60)")
+    parser.add_argument("--drifted", type=int, default=40, help="of each kind of drift (default 40)")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), help="rows of the windows without drift"
     )

@@ -130,9 +130,7 @@ def _columns(
         moved = adjusted[place] <= options.false_alarms.columns and (
             each.wasserstein >= effects.wasserstein or each.statistic >= effects.ks
         )
-        emptied = (
-            zeros_adjusted[place] <= options.false_alarms.zeros and abs(now - before) >= effects.zeros
-        )
+        emptied = zeros_adjusted[place] <= options.false_alarms.zeros and abs(now - before) >= effects.zeros
         columns.append(
             ColumnDrift(
                 column=schema.features[n],
@@ -276,9 +274,7 @@ def _found(
 
 
 def _told_columns(drifted: list[ColumnDrift]) -> str:
-    names = [
-        f"{column.column} ({_told_change(column)})" for column in drifted[:_NAMED_COLUMNS]
-    ]
+    names = [f"{column.column} ({_told_change(column)})" for column in drifted[:_NAMED_COLUMNS]]
     more = len(drifted) - len(names)
     ending = f" and {more} more" if more > 0 else ""
     verb = "has" if len(drifted) == 1 else "have"

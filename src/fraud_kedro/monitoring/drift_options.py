@@ -66,7 +66,7 @@ class Effects(Options):
     ks: Share = 0.1
     zeros: Share = 0.01
     hours: Share = 0.1
-    psi: Size = 0.25
+    psi: Size = 0.3
     alerts: float = Field(default=1.3, gt=1)
 
 
