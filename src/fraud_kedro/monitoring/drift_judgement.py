@@ -264,10 +264,10 @@ def _found(
     told = [_told(name, alarm) for name, alarm in alarms.items() if alarm.is_raised]
     of_columns = _told_columns(drifted) if drifted else ""
     if told or are_many:
-        clauses = [*([of_columns] if of_columns else []), *told]
-        return _Found("drift", _sentence("; ".join(clauses)))
+        clauses = [of_columns, *told] if of_columns else [told[0][0].upper() + told[0][1:], *told[1:]]
+        return _Found("drift", f"{'; '.join(clauses)}.")
     if of_columns:
-        return _Found("warn", _sentence(f"{of_columns}, which move the score little"))
+        return _Found("warn", f"{of_columns}, which hardly moves the score.")
     if is_partial:
         return _Found("warn", "What could be compared has not drifted, but much of the log could not be.")
     return _Found("ok", "Nothing has changed by more than chance and by as much as would matter.")
@@ -294,10 +294,6 @@ def _told(name: str, alarm: Alarm) -> str:
     if name == "hours":
         return f"{alarm.effect:.0%} of the transactions happen at another hour of the day"
     return f"scores are distributed otherwise (stability index {alarm.effect:.2f})"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text[0].isalpha() and text.split()[0].islower() else f"{text}."
 
 
 def _window_record(window: DriftWindow) -> WindowRecord:

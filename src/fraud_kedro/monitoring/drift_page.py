@@ -16,7 +16,6 @@ from fraud_kedro.monitoring.drift_options import DriftOptions
 from fraud_kedro.monitoring.drift_reference import SCORE, DriftReference
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.drift_window import DriftWindow
-from fraud_kedro.schema import SECONDS_PER_DAY
 
 # Nothing from another host, wherever the page is opened. Evidently's scripts and styles are inside it.
 _POLICY = (
@@ -43,7 +42,7 @@ class DriftPage(NamedTuple):
 def draw_page(
     window: DriftWindow, reference: DriftReference, verdict: DriftVerdict, options: DriftOptions
 ) -> DriftPage:
-    """Draw every column of window and reference side by side, with Evidently.
+    """Draw every column of window and reference but time side by side, with Evidently.
 
     Its distances are those of the verdict but for the smaller sample; its own
     verdict on the data set is not: see ``docs/monitoring.md``.
@@ -75,11 +74,8 @@ def _frame(
 ) -> pd.DataFrame:
     # Neither is in an order: the first rows are as good as any.
     frame = pd.DataFrame(rows[:most], columns=list(reference.schema.features))
-    clock = reference.schema.time
-    if clock in frame:
-        # A calendar position drifts for ever.
-        frame[clock] = frame[clock] % SECONDS_PER_DAY
-    return frame.assign(**{SCORE: scores[:most]})
+    # A calendar position drifts for ever; the verdict has the mix of hours.
+    return frame.drop(columns=reference.schema.time, errors="ignore").assign(**{SCORE: scores[:most]})
 
 
 def _head() -> str:
