@@ -68,7 +68,7 @@ def test_a_full_disk_loses_nothing_of_earlier_runs_and_leaves_nothing_half(tmp_p
     second = report("second", page="x" * 200_000)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(DriftError, match="cannot be kept in .*: File too large. Make room") as error:
+        with pytest.raises(DriftError, match=r"cannot be kept in .*: File too large\. Make room") as error:
             keep_report(page, second)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
