@@ -338,9 +338,11 @@ def main() -> None:
     for rows in chosen.sizes:
         print(f"{rows:,} rows without drift ...", file=sys.stderr)
         results.append(measured(world, "", world.later, rows, chosen.windows, seed=rows))
+        print(f"  found in {results[-1]['drift']:.1%}", file=sys.stderr)
     for number, (name, pool) in enumerate(world.drifted.items()):
         print(f"{name} ...", file=sys.stderr)
         results.append(measured(world, name, pool, FIRST_WINDOW, chosen.drifted, seed=number))
+        print(f"  found in {results[-1]['drift']:.1%}", file=sys.stderr)
     print(markdown(results))
     if chosen.json:
         report = {"machine": _machine(), "results": results}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_kedro.errors import DriftError
@@ -43,6 +43,7 @@ def test_a_column_is_as_important_as_the_score_moves_with_it(bundle):
     assert found.importance[features.index("Time")] < 0.01
 
 
+@settings(deadline=None)
 @given(WEIGHTS)
 def test_rows_are_drawn_as_often_as_their_weights_say(weights):
     chosen = equal_weight(weights)

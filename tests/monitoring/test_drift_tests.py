@@ -35,6 +35,7 @@ def test_distances_are_evidentlys(before, now):
     assert found.shift == pytest.approx((other.mean() - one.mean()) / one.std())
 
 
+@settings(deadline=None)
 @given(P_VALUES)
 def test_holm_is_never_stricter_than_bonferroni_and_never_below_the_value(p_values):
     adjusted = holm(p_values)
@@ -49,7 +50,7 @@ def test_holm_keeps_the_rate_of_a_family():
     assert np.mean([(holm(row) <= 0.05).any() for row in p_values]) == pytest.approx(0.05, abs=0.015)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(100, 10_000), st.integers(100, 10_000))
 def test_a_rate_is_compared_as_poisson_rates_are(before, now, of_before, of_now):
     found = rate_p_value(before, of_before, now, of_now)
@@ -67,6 +68,7 @@ def test_the_same_rate_is_found_to_differ_no_more_often_than_it_says():
     assert (found <= 0.05).mean() <= 0.06
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS)
 def test_sizes_are_zero_for_the_same_shares_and_larger_otherwise(before, now):
     assert total_variation(before, before * 3) == pytest.approx(0, abs=1e-12)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_kedro.monitoring.logged_features import feature_matrix
@@ -11,6 +11,7 @@ from fraud_kedro.monitoring.logged_features import feature_matrix
 NUMBERS = st.floats(-1e30, 1e30) | st.integers(-(10**12), 10**12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"a": NUMBERS, "b b": NUMBERS}, optional={"c": NUMBERS}), max_size=20))
 def test_what_was_written_is_read(rows):
     matrix = feature_matrix([json.dumps(row, separators=(",", ":")) for row in rows], ("b b", "a"))
@@ -18,6 +19,7 @@ def test_what_was_written_is_read(rows):
     np.testing.assert_array_equal(matrix, [(float(row["b b"]), float(row["a"])) for row in rows] or matrix)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.dictionaries(

@@ -11,6 +11,7 @@ from kedro.runner import SequentialRunner
 from fraud_kedro.champion.bundle import read_bundle
 from fraud_kedro.datasets.drift_report import DriftReportDataset
 from fraud_kedro.datasets.prediction_log import PredictionLogDataset
+from fraud_kedro.datasets.pydantic_json import PydanticJsonDataset
 from fraud_kedro.monitoring.drift_options import DriftOptions
 from fraud_kedro.pipelines.monitoring.pipeline import create_pipeline
 from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
@@ -40,7 +41,10 @@ def catalog(make_drift_bundle, draw_rows, tmp_path, monkeypatch):
             "prediction_log": PredictionLogDataset(root=str(tmp_path)),
             "params:monitoring": MemoryDataset(DriftOptions()),
             "params:seed": MemoryDataset(1),
-            "drift_verdict": MemoryDataset(),
+            "drift_verdict": PydanticJsonDataset(
+                filepath=str(tmp_path / "drift.json"),
+                model="fraud_kedro.monitoring.drift_verdict.DriftVerdict",
+            ),
             "drift_report": DriftReportDataset(filepath=str(tmp_path / "reports" / "drift.html")),
         }
     )
