@@ -54,7 +54,8 @@ def test_what_is_counted_is_what_was_found(world):
 def result(name, rows, share):
     return {
         "name": name, "rows": rows, "repetitions": 40, "drift": share, "warn": 0.0,
-        "alarms": {"hours": share}, "evidently_drift": 0.0, "evidently_any_column": 0.5, "evidently_columns": 1.25,
+        "alarms": {"hours": share}, "evidently_drift": 0.0, "evidently_any_column": 0.5,
+        "evidently_columns": 1.25,
     }  # fmt: skip
 
 
