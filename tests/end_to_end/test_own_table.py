@@ -26,7 +26,10 @@ BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL
 # What is tested is the way, not the tuning.
 QUICK = {
     "tuning": {"folds": 2, "legitimate_rows": 2000},
-    "training": {"bootstrap_repetitions": 20},
+    "training": {
+        "bootstrap_repetitions": 20,
+        "explanation": {"shap_rows": 50, "permutation_rows": 200, "permutation_repeats": 1},
+    },
     "export": {"drawn_rows": 5000, "promotion": {"max_calibration_error": 0.5, "repetitions": 20}},
     **{
         name: {"budget": {"trials": 1, "seconds": None}}

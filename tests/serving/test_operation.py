@@ -135,6 +135,10 @@ def test_two_workers_share_one_log_and_one_page_of_metrics(start_server, make_bu
     assert server.log.read_text().count("serves now") == 2
 
 
+def test_probes_answer_head(server):
+    assert [server.client.head(path).status_code for path in ("/livez", "/readyz")] == [200, 200]
+
+
 def test_another_service_of_the_same_user_takes_no_metrics_away(
     start_server, make_bundle, transactions, tmp_path
 ):

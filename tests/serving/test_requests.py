@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fraud_kedro.errors import BundleError
 from fraud_kedro.schema import EPOCH, ResolvedSchema
+from fraud_kedro.serving.answers import encode
 from fraud_kedro.serving.requests import InvalidRequestError, RequestFormat
 
 ORIGIN = datetime(2013, 9, 1, tzinfo=UTC)
@@ -67,6 +68,15 @@ def test_the_hash_depends_on_the_values_alone(transaction, order):
         assert FORMAT.decode(json.dumps(changed).encode()).request_hash != first.request_hash
 
 
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0.0", "-0", "-0e5"])
+def test_there_is_one_zero(zero):
+    found = FORMAT.decode(
+        f'{{"Time": {zero}, "V1": {zero}, "naïve name\'s %": -0.05, "Amount": {zero}}}'.encode()
+    )
+    plain = FORMAT.decode(encode({"Time": 0, "V1": 0, "naïve name's %": -0.05, "Amount": 0}))
+    assert (found.request_hash, found.features) == (plain.request_hash, plain.features)
+
+
 @given(body=st.one_of(st.binary(max_size=200), any_json.map(lambda v: json.dumps(v).encode())))
 def test_whatever_comes_is_a_transaction_or_a_named_error(body):
     try:
@@ -109,6 +119,13 @@ def test_a_field_given_twice_is_named_however_it_is_written(transaction, name, e
 @given(name=st.text(max_size=200).filter(lambda n: n not in {*FEATURES, "transaction_id"}))
 def test_a_field_of_another_table_is_named(name):
     assert problems({**dict.fromkeys(FEATURES, 1.0), name: 1}) == {name[:100]: "extra_forbidden"}
+
+
+def test_half_a_character_in_a_name_is_answered_with_a_mark_in_its_place():
+    body = b'{"\\ud800": 1}'
+    with pytest.raises(InvalidRequestError) as caught:
+        FORMAT.decode(body)
+    assert json.loads(encode(caught.value.errors))[-1]["loc"] == ["body", "?"]
 
 
 def test_long_lists_of_errors_are_cut():

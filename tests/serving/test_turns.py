@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 
 from fraud_kedro.prediction_log import open_for_reading
+from fraud_kedro.serving.metrics import PREDICTIONS
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import ServingSettings
 from fraud_kedro.serving.turns import Turns
@@ -86,6 +88,29 @@ def test_the_same_transaction_twice_at_once_is_logged_once(root, transactions):
     assert len(rows(root)) == 1
 
 
+def counted():
+    return sum(
+        sample.value
+        for metric in PREDICTIONS.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+
+
+def test_what_is_logged_once_is_counted_once(root, transactions):
+    same, other = (t | {"transaction_id": "same"} for t in transactions(2))
+    twice = {"transactions": [t | {"transaction_id": "in a batch"} for t in (same, same, other)]}
+
+    async def ask(runtime):
+        before = counted()
+        await asyncio.gather(*(runtime.predictor.predict(body(one)) for one in (same, other, same, same)))
+        single = counted() - before
+        await runtime.predictor.batches.answer_json(body(twice))
+        return single, counted() - before - single
+
+    assert in_process(root, ask) == (1, 1)
+
+
 def test_a_transaction_is_answered_by_the_model_it_came_to(root, make_bundle, transactions):
     drawn = transactions(2)
 
@@ -114,6 +139,37 @@ def test_a_client_that_goes_takes_no_other_answer_along_and_its_row_is_logged(ro
 
     assert in_process(root, ask) == [200, asyncio.CancelledError, 200]
     assert set(rows(root)) == {"t-0", "t-1", "t-2"}
+
+
+def test_a_crowd_is_scored_in_slices(root, transactions):
+    drawn = [body(t) for t in transactions(200)]
+    sizes = []
+
+    async def ask(runtime):
+        scorer = runtime.models.current.scorer
+        score = scorer.probabilities
+        scorer.probabilities = lambda matrix: sizes.append(len(matrix)) or score(matrix)
+        return await asyncio.gather(*(runtime.predictor.predict(one) for one in drawn))
+
+    assert {reply.status for reply in in_process(root, ask)} == {200}
+    assert sum(sizes) == len(rows(root)) == 200
+    assert max(sizes) <= 64
+
+
+def test_a_score_that_is_no_number_fails_alone(root, transactions):
+    drawn = [body(t) for t in [*transactions(2), transactions(1)[0] | {"V1": 77.0}]]
+
+    async def ask(runtime):
+        scorer = runtime.models.current.scorer
+        score, column = scorer.probabilities, scorer.schema.features.index("V1")
+        scorer.probabilities = lambda matrix: np.where(matrix[:, column] == 77.0, np.nan, score(matrix))
+        return await asyncio.gather(
+            *(runtime.predictor.predict(one) for one in drawn), return_exceptions=True
+        )
+
+    found = in_process(root, ask)
+    assert [getattr(one, "status", type(one)) for one in found] == [200, 200, ValueError]
+    assert len(rows(root)) == 2
 
 
 def test_a_queue_that_is_full_refuses_those_that_do_not_fit(root, transactions):

@@ -75,7 +75,7 @@ class GroupCommit:
     drain_seconds : float
         How long `close` goes on trying in that case.
     observe : callable, optional
-        Called with (records, seconds) after each commit.
+        Called with (new records, seconds) after each commit.
     observe_lost : callable, optional
         Called with the number of records that were answered and never logged.
     """
@@ -139,7 +139,11 @@ class GroupCommit:
         ------
         LogFullError
             If too many records wait already.
+        PredictionLogError
+            If it is closed.
         """
+        if self._closed:
+            raise PredictionLogError("The prediction log has been closed.")
         if self.waiting >= self._waiting_limit:
             raise LogFullError(
                 f"{self.waiting} predictions wait already for the prediction log, which is slow or "
@@ -260,7 +264,11 @@ class GroupCommit:
         start = time.perf_counter()
         stored = self.writer.write(records, wait=wait)
         if self._observe is not None:
-            self._observe(len(records), time.perf_counter() - start)
+            new = sum(
+                found is record or (found is not None and found.timestamp == record.timestamp)
+                for found, record in zip(stored, records, strict=True)
+            )
+            self._observe(new, time.perf_counter() - start)
         return stored
 
     def _settle(

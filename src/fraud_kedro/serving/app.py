@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 import fraud_kedro
 from fraud_kedro.serving.answers import Reply
 from fraud_kedro.serving.batch_openapi import BATCH_BODY, BATCH_RESPONSES
+from fraud_kedro.serving.batch_service import to_response
 from fraud_kedro.serving.bodies import (
     GONE,
     HELD_BYTES,
@@ -122,8 +123,8 @@ def _add_predictions(app: FastAPI, runtime: Runtime) -> None:
         """Score one transaction; the answer comes once its log row is committed."""
         body, request_id = await _json(request, settings.max_body_bytes)
         if isinstance(body, Reply):
-            return _response(body)
-        return _response(await predictor.predict(body, request_id, request.scope["query_string"]))
+            return to_response(body)
+        return to_response(await predictor.predict(body, request_id, request.scope["query_string"]))
 
     @app.post(
         "/predict/batch",
@@ -165,8 +166,8 @@ def _add_feedback(app: FastAPI, runtime: Runtime) -> None:
         """Take late labels: all, or none if one of them is wrong. Sent again, they change nothing."""
         body, request_id = await _json(request, min(runtime.settings.max_batch_bytes, HELD_BYTES))
         if isinstance(body, Reply):
-            return _response(body)
-        return _response(await runtime.feedback.take(body, request_id))
+            return to_response(body)
+        return to_response(await runtime.feedback.take(body, request_id))
 
 
 def _add_probes(app: FastAPI, runtime: Runtime) -> None:
@@ -179,8 +180,12 @@ def _add_probes(app: FastAPI, runtime: Runtime) -> None:
     async def readyz() -> Response:
         """Say whether transactions are scored and logged."""
         if not runtime.ready:
-            return _response(runtime.predictor.unready())
+            return to_response(runtime.predictor.unready())
         return Response(b'{"status":"ready"}', media_type="application/json")
+
+    for path, probe in (("/livez", livez), ("/readyz", readyz)):
+        # Some load balancers ask so.
+        app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
 
     @app.get("/health", response_model=Health, tags=["operation"])
     async def get_health() -> Health:
@@ -206,7 +211,7 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
     )
     async def comparison(days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
         """Compare versions by the prediction log and the labels that have come; kept for some seconds."""
-        return _response(await runtime.comparison.compare(days))
+        return to_response(await runtime.comparison.compare(days))
 
     @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
     async def reload() -> ReloadResult:
@@ -310,13 +315,6 @@ async def _json(request: Request, limit: int) -> tuple[bytes | Reply, str | None
         return too_large(limit), None
     except ClientGoneError:
         return GONE, None
-
-
-def _response(reply: Reply) -> Response:
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    if reply.retry_after is not None:
-        headers["Retry-After"] = str(reply.retry_after)
-    return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
 
 
 def _model(runtime: Runtime) -> ServedModel:

@@ -62,7 +62,14 @@ class Judge:
             Aware, UTC.
         request_ids : iterable of str or None
             One for each.
+
+        Raises
+        ------
+        ValueError
+            If the champion gave no number, which the log does not take.
         """
+        if not np.isfinite(probabilities).all():
+            raise ValueError("the champion's probability is no number")
         challenger = serving.roles.challenger
         if challenger is not None:
             transactions = [_with_id(transaction) for transaction in transactions]

@@ -44,7 +44,7 @@ FAILURES = Counter(
 )
 REQUEST_SECONDS = Histogram(
     "fraud_request_seconds",
-    "Time from a whole body to its answer, the commit included; its count is the requests by HTTP status.",
+    "Time from a whole body to its answer, the commit included.",
     ["route", "status"],
     buckets=(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
     registry=_REGISTRY,
@@ -118,7 +118,6 @@ MODEL_INFO = Gauge(
     registry=_REGISTRY,
     multiprocess_mode="livesum",
 )
-# The newest value wins: a gauge per worker would keep models that are gone.
 # The newest value wins: a gauge per worker would keep models that are gone.
 MODEL_VERSION = Gauge(
     "fraud_model_version",

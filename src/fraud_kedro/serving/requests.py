@@ -183,6 +183,8 @@ class RequestFormat:
             if errors:
                 raise InvalidRequestError(errors)
         content: bytes = self._encode(found)
+        if b":-0.0," in content or b":-0.0}" in content:
+            content = self._encode(_with_one_zero(found))
         return Transaction(
             transaction_id=None if given is UNSET else given,
             values=values,
@@ -258,7 +260,7 @@ class RequestFormat:
         for name, value in given.items():
             problem = self.problem(name, value)
             if problem is not None:
-                errors.append(FieldError(problem[0], (*where, name[:_SHOWN_NAME]), problem[1]))
+                errors.append(FieldError(problem[0], (*where, _shown(name)), problem[1]))
         errors += [
             FieldError("repeated", (*where, name[:_SHOWN_NAME]), "is given more than once")
             for name in dict.fromkeys(repeated)
@@ -291,6 +293,14 @@ class RequestFormat:
         return None
 
 
+def _with_one_zero(found: msgspec.Struct) -> msgspec.Struct:
+    """Make every negative zero a zero: formats differ in whether they know one, and ids go by content."""
+    for name in found.__struct_fields__:
+        if getattr(found, name) == 0:
+            setattr(found, name, 0.0)
+    return found
+
+
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
@@ -305,6 +315,11 @@ def _is_moment(value: Any) -> bool:
         return isinstance(msgspec.convert(value, datetime), datetime)
     except msgspec.ValidationError:
         return False
+
+
+def _shown(name: str) -> str:
+    """A name that is unknown, as an answer can hold it: JSON's escapes can make half a character."""
+    return name[:_SHOWN_NAME].encode(errors="replace").decode()
 
 
 def _kind(value: Any) -> str:

@@ -136,7 +136,7 @@ class ServingSettings(BaseSettings):
         repr=False,
         validation_alias=AliasChoices("FRAUD_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
     )
-    model_poll_seconds: float = Field(default=10.0, gt=0)
+    model_poll_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     challenger_share: Probability = 0.0
     challenger_version: int | None = Field(default=None, ge=1)
     shadow_version: int | None = Field(default=None, ge=1)
@@ -146,7 +146,7 @@ class ServingSettings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=1024)
     max_batch_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     max_batch_rows: int = Field(default=1_000_000, ge=1)
-    request_timeout_seconds: float = Field(default=30.0, gt=0)
+    request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     log_waiting_limit: int = Field(default=10_000, ge=1)
     log_mode: Literal["durable", "background"] = "durable"
     log_on_failure: Literal["refuse", "spill"] = "refuse"

@@ -32,7 +32,8 @@ class Turn:
     stored : asyncio.Future
         As `GroupCommit.add` gives it.
     record : PredictionRecord or None
-        The row for the log, once it is judged.
+        The row for the log, once it is judged; None where the same transaction is
+        judged at the same moment, whose row it is.
     """
 
     __slots__ = ("record", "request_id", "serving", "stored", "transaction")
@@ -80,7 +81,10 @@ class Turns:
             self._seen = len(self._waiting)
             loop.call_soon(self._look, loop)
             return
-        taken, self._waiting = self._waiting, []
+        taken, self._waiting = self._waiting[:_ENOUGH], self._waiting[_ENOUGH:]
+        if self._waiting:
+            self._seen = 0
+            loop.call_soon(self._look, loop)
         # They differ only where a model has been swapped in between.
         for _, group in groupby(taken, key=lambda turn: tuple(map(id, turn.serving))):
             self._take([*group])
@@ -94,12 +98,20 @@ class Turns:
             records = self._judge.many(
                 serving, transactions, probabilities, datetime.now(UTC), [turn.request_id for turn in turns]
             )
-        except Exception as error:  # noqa: BLE001 (a defect is for each of them to answer)
-            for turn in turns:
-                _fail(turn, error)
+        except Exception as error:  # noqa: BLE001 (whoever waits answers it)
+            if len(turns) == 1:
+                _fail(turns[0], error)
+            else:
+                # One of them may be at fault: alone, the others get through.
+                for turn in turns:
+                    self._take([turn])
             return
+        seen: set[tuple[str, str]] = set()
         for turn, record in zip(turns, records, strict=True):
-            turn.record = record
+            asked = record.transaction_id, record.request_hash
+            if asked not in seen:
+                seen.add(asked)
+                turn.record = record
             try:
                 serving.commits.add(record, turn.stored)
             except PredictionLogError as error:
