@@ -246,7 +246,7 @@ def _add_drift(app: FastAPI, runtime: Runtime) -> None:
         It is done beside the service, in 10 to 60 s; who asks meanwhile gets the same run's answer.
         """
         body, _ = await _json(request, runtime.settings.max_body_bytes)
-        return _response(body if isinstance(body, Reply) else await runtime.drift.start(body))
+        return to_response(body if isinstance(body, Reply) else await runtime.drift.start(body))
 
     @app.get(
         "/monitoring/drift/report",
@@ -269,7 +269,7 @@ def _add_drift(app: FastAPI, runtime: Runtime) -> None:
     )
     async def drift_run(run: Annotated[str, Path(examples=["20260101T120000-0a1b2c3d"])]) -> Response:
         """Tell what became of a run."""
-        return _response(runtime.drift.find(run))
+        return to_response(runtime.drift.find(run))
 
 
 def _add_pages(app: FastAPI, runtime: Runtime) -> None:
