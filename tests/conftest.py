@@ -149,6 +149,8 @@ def make_bundle() -> MakeBundle:
         model: bytes | None = None,
         self_test: SelfTest | None = None,
         background: Sequence[Sequence[float]] | None = None,
+        reference: bytes | None = None,
+        scores: np.ndarray | None = None,
     ) -> Bundle:
         resolved = schema or ResolvedSchema(
             time="Time",
@@ -163,11 +165,20 @@ def make_bundle() -> MakeBundle:
         if resolved.time_index is not None:
             rows[:, resolved.time_index] = np.linspace(0, 400_000, 16)
         probabilities = _expected_probability(resolved.model_matrix(rows), coefficients, intercept)
+        chosen = thresholds or Thresholds(flag=0.2, decline=0.8, policy="expected_cost")
+        histogram, flag_rate = Histogram(edges=(0, 0.5, 1), shares=(0.9, 0.1)), 0.1
+        if scores is not None:
+            edges = (0.0, 1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+            shares = np.histogram(scores, bins=edges)[0] / len(scores)
+            histogram, flag_rate = (
+                Histogram(edges=edges, shares=tuple(shares)),
+                (scores >= chosen.flag).mean(),
+            )
         metadata = BundleMetadata(
             algorithm=algorithm,
             created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
             schema=resolved,
-            thresholds=thresholds or Thresholds(flag=0.2, decline=0.8, policy="expected_cost"),
+            thresholds=chosen,
             metrics={"average_precision": Metric(value=0.8, low=0.7, high=0.9)},
             data=DataRecord(
                 source=DataSource(kind="simulated", name="card transactions", location="drawn, seed 1"),
@@ -182,9 +193,10 @@ def make_bundle() -> MakeBundle:
                 test_time_from=140_000,
                 split="temporal",
                 refit="train_validation",
+                hours=(1000.0,) * 24,
             ),
-            score_histogram=Histogram(edges=(0, 0.5, 1), shares=(0.9, 0.1)),
-            flag_rate=0.1,
+            score_histogram=histogram,
+            flag_rate=float(flag_rate),
             self_test=self_test
             or SelfTest(
                 rows=tuple(tuple(float(v) for v in row) for row in rows),
@@ -202,7 +214,7 @@ def make_bundle() -> MakeBundle:
             folder,
             metadata,
             model=model or _logistic_graph(coefficients, intercept),
-            reference=_reference(rows, resolved.features),
+            reference=reference or _reference(rows, resolved.features),
             card=f"# {algorithm}\n",
             registration=None if version is None else Registration(version=version, run_id=f"run{version}"),
         )
@@ -216,6 +228,41 @@ def _reference(rows: np.ndarray, features: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     pl.DataFrame(rows, schema=list(features), orient="row").write_parquet(buffer)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def draw_rows() -> Callable[..., np.ndarray]:
+    """A function that draws raw features of the default schema, without any fraud in mind."""
+
+    def draw(number: int, seed: int = 11) -> np.ndarray:
+        rows = np.random.default_rng(seed).normal(scale=2.0, size=(number, len(FEATURES)))
+        rows[:, 0] = np.linspace(0, 2 * 86_400 - 1, number).round()
+        rows[:, -1] = np.round(np.exp(rows[:, -1]), 2) + 0.01
+        return rows
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def make_drift_bundle(
+    make_bundle: MakeBundle,
+    draw_rows: Callable[..., np.ndarray],
+    logistic_probability: Callable[..., np.ndarray],
+) -> MakeBundle:
+    """A function that writes a bundle whose reference is of rows as `draw_rows` draws them."""
+    import polars as pl
+
+    def make(folder: Path, *, rows: int = 3000, weight: float = 1.0, **changes: object) -> Bundle:
+        drawn = draw_rows(rows, seed=5)
+        reduced = drawn.copy()
+        reduced[:, 0] %= 86_400
+        scores = logistic_probability(reduced)
+        frame = pl.DataFrame(drawn, schema=list(FEATURES), orient="row")
+        buffer = io.BytesIO()
+        frame.with_columns(probability=scores, weight=pl.lit(weight)).write_parquet(buffer)
+        return make_bundle(folder, **{"reference": buffer.getvalue(), "scores": scores, **changes})
+
+    return make
 
 
 class RealRegistry:

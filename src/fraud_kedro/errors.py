@@ -45,5 +45,9 @@ class PredictionLogError(FraudKedroError):
     """The prediction log cannot be opened, written or read."""
 
 
+class DriftError(FraudKedroError):
+    """Drift cannot be judged, or its report cannot be kept."""
+
+
 class ExplanationError(FraudKedroError):
     """The reasons of a score cannot be given from its graph."""

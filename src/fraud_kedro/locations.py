@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 ROOT_VARIABLE = "FRAUD_ROOT"
+LOG_VARIABLE = "FRAUD_LOG_URL"
 TRACKING_VARIABLE = "FRAUD_MLFLOW_TRACKING_URI"
 DEFAULT_ROOT = "data"
 
@@ -33,3 +34,13 @@ def champion_folder(root: Path) -> Path:
 def prediction_log_url(root: Path) -> str:
     """The default prediction log, a SQLite file."""
     return f"sqlite:///{root / 'prediction_log.db'}"
+
+
+def log_url(root: Path) -> str:
+    """The prediction log: ``FRAUD_LOG_URL`` if set, else the default one."""
+    return os.environ.get(LOG_VARIABLE) or prediction_log_url(root)
+
+
+def drift_page(root: Path) -> Path:
+    """The newest page about drift; what belongs to it lies beside it."""
+    return root / "08_reporting" / "monitoring" / "drift.html"

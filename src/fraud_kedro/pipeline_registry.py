@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from fraud_kedro.pipelines.data_processing.pipeline import create_pipeline as data_processing
 from fraud_kedro.pipelines.export.pipeline import create_pipeline as export
+from fraud_kedro.pipelines.monitoring.pipeline import create_pipeline as monitoring
 from fraud_kedro.pipelines.training.pipeline import create_pipeline as training
 from fraud_kedro.pipelines.tuning.pipeline import create_pipeline as tuning
 
@@ -16,4 +17,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training(),
         "export": export(),
     }
-    return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
+    default = sum(pipelines.values(), Pipeline([]))
+    return {**pipelines, "monitoring": monitoring(), "__default__": default}

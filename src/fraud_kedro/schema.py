@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fraud_kedro.errors import SchemaError
 
 SECONDS_PER_DAY = 86_400
+SECONDS_PER_HOUR = 3_600
+HOURS_PER_DAY = 24
 
 # The position of a row, beside its columns: no feature can have this name, it is not printable.
 ROW = "\x1frow"
@@ -38,6 +40,25 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def with_offset(moment: datetime) -> datetime:
     """A moment with its offset: UTC where it has none, never the zone of the machine that reads it."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def hour_counts(
+    seconds: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Count transactions by hour of the day.
+
+    Parameters
+    ----------
+    seconds : ndarray of shape (n_transactions,)
+        From the schema's origin.
+    weights : ndarray of shape (n_transactions,), optional
+
+    Returns
+    -------
+    ndarray of shape (24,), float64
+    """
+    hours = (np.floor(seconds / SECONDS_PER_HOUR) % HOURS_PER_DAY).astype(np.int64)
+    return np.bincount(hours, weights, minlength=HOURS_PER_DAY).astype(np.float64)
 
 
 class TimeRole(BaseModel):

@@ -73,7 +73,8 @@ class DataRecord(_Record):
     """Which rows trained the model.
 
     `refit` says which parts the model was fitted on in the end; it is None until
-    one is.
+    one is. `hours` are the weighted rows in each hour of the day, empty where they
+    were not counted.
     """
 
     source: DataSource
@@ -89,6 +90,7 @@ class DataRecord(_Record):
     split: Literal["temporal", "stratified"]
     duplicates_dropped: int = 0
     parts: dict[str, PartRecord] = {}
+    hours: tuple[float, ...] = ()
     refit: Literal["train", "train_validation", "all"] | None = None
 
 

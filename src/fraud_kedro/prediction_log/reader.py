@@ -69,6 +69,51 @@ class PredictionReader:
             for row in streaming.execute(statement):
                 yield dict(row._mapping)
 
+    def chunks(
+        self,
+        columns: Sequence[str],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        roles: Sequence[Role] = (),
+        rows_at_once: int = 20_000,
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Read some columns of the predictions that arrived in ``[since, until)``, in any order, streamed.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Of `predictions`; ``features`` is given as its JSON text, or None where
+            retention has taken it away.
+        since, until : datetime, optional
+            Aware moments of arrival.
+        roles : sequence of {"champion", "challenger", "shadow"}
+            All of them if it is empty.
+        rows_at_once : int
+            In memory.
+
+        Yields
+        ------
+        list of tuple
+            Rows, their values in the order of `columns`.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        chosen = [
+            sa.cast(predictions.c.features, sa.Text) if name == "features" else predictions.c[name]
+            for name in columns
+        ]
+        statement = _windowed(sa.select(*chosen), since, until, None)
+        if roles:
+            statement = statement.where(predictions.c.role.in_(roles))
+        with mending(self._engine.url), self._engine.connect() as connection:
+            streaming = connection.execution_options(yield_per=rows_at_once)
+            for rows in streaming.execute(statement).partitions():
+                yield [tuple(row) for row in rows]
+
     def labelled(
         self,
         *,

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 import fraud_kedro
@@ -29,6 +29,8 @@ from fraud_kedro.serving.bodies import (
 )
 from fraud_kedro.serving.documents import (
     BatchPredictions,
+    DriftRunning,
+    DriftSummary,
     ExplainedPrediction,
     FeedbackTaken,
     Health,
@@ -44,6 +46,7 @@ from fraud_kedro.serving.hot_path import inspect_headers
 from fraud_kedro.serving.metrics import CONTENT_TYPE_LATEST, LOG_WAITING, exposition
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.openapi import (
+    DRIFT_REQUEST,
     EXPLAIN,
     FEEDBACK,
     TRANSACTION,
@@ -61,6 +64,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problems, "description": "What is wrong with each field."},
     503: {"model": Refusal, "description": "No model, or the prediction log fails."},
 }
+
+# Evidently's page has its scripts and styles inside, and gets nothing from anywhere else.
+_REPORT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "font-src data:; frame-ancestors 'self'"
+)
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -95,6 +104,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     _add_feedback(app, runtime)
     _add_probes(app, runtime)
     _add_model(app, runtime)
+    _add_drift(app, runtime)
     _add_pages(app, runtime)
     return app
 
@@ -214,6 +224,52 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
             model_source=current.source if current else None,
             problem=runtime.models.problem,
         )
+
+
+def _add_drift(app: FastAPI, runtime: Runtime) -> None:
+    running: dict[int | str, dict[str, Any]] = {
+        202: {"model": DriftRunning, "description": "It takes longer: ask for it by its id."},
+        503: {"model": Refusal, "description": "Why drift cannot be judged."},
+    }
+    absent: dict[str, Any] = {"model": Refusal, "description": "There is none."}
+
+    @app.post(
+        "/monitoring/drift",
+        response_model=DriftSummary,
+        responses={**_REFUSALS, **running},
+        openapi_extra=json_body(DRIFT_REQUEST),
+        tags=["monitoring"],
+    )
+    async def judge_drift(request: Request) -> Response:
+        """Judge whether the last days' transactions look like those the champion was made from.
+
+        It is done beside the service, in 10 to 60 s; who asks meanwhile gets the same run's answer.
+        """
+        body, _ = await _json(request, runtime.settings.max_body_bytes)
+        return to_response(body if isinstance(body, Reply) else await runtime.drift.start(body))
+
+    @app.get(
+        "/monitoring/drift/report",
+        response_class=Response,
+        responses={200: {"content": {"text/html": {}}}, 404: absent},
+        tags=["monitoring"],
+    )
+    async def drift_report() -> Response:
+        """Give the newest page about drift, Evidently's report below the verdict."""
+        page = runtime.drift.page()
+        if page is None:
+            raise HTTPException(404, detail="There is no report yet. POST /monitoring/drift makes one.")
+        return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+
+    @app.get(
+        "/monitoring/drift/{run}",
+        response_model=DriftSummary,
+        responses={**running, 404: absent},
+        tags=["monitoring"],
+    )
+    async def drift_run(run: Annotated[str, Path(examples=["20260101T120000-0a1b2c3d"])]) -> Response:
+        """Tell what became of a run."""
+        return to_response(runtime.drift.find(run))
 
 
 def _add_pages(app: FastAPI, runtime: Runtime) -> None:

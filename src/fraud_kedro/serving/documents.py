@@ -254,6 +254,88 @@ class ModelComparison(_Document):
     pairs: list[PairFigures]
 
 
+class DriftRequest(_Document):
+    """Which predictions are judged."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"days": 30}})
+
+    days: int = Field(default=30, ge=1, le=366, description="Those that arrived in the last so many days.")
+
+
+class DriftRunning(_Document):
+    """A run that takes longer."""
+
+    id: str = Field(description="Ask for it at /monitoring/drift/{id}.")
+    status: Literal["running"]
+
+
+class DriftWindow(_Document):
+    """Which predictions were looked at."""
+
+    since: datetime
+    until: datetime
+    rows: int
+    compared: int = Field(description="Whose features are those that the champion reads.")
+    without_features: int = Field(description="Left out, since retention has taken their features.")
+    other_schema: int = Field(description="Left out, since they have other features.")
+    sampled: int = Field(description="Whose features were compared; counts are over all.")
+    scored_by_champion: int
+    hours_covered: float
+    model_versions: dict[str, int]
+
+
+class DriftAlarm(_Document):
+    """One thing that is watched over the whole window."""
+
+    test: str
+    before: float | None
+    now: float | None
+    p_value: float
+    threshold: float = Field(description="The family's budget of false alarms.")
+    effect: float
+    effect_threshold: float
+    is_raised: bool = Field(description="Both significant and large.")
+
+
+class DriftColumn(_Document):
+    """One feature."""
+
+    column: str
+    importance: float = Field(description="Its part in the movement of the score.")
+    test: str
+    statistic: float
+    p_value: float
+    adjusted_p_value: float = Field(description="For all columns together.")
+    threshold: float
+    distance: float = Field(description="Wasserstein, in standard deviations of the reference.")
+    distance_threshold: float
+    direction: Literal["higher", "lower", "other shape", "same"]
+    zeros_before: float
+    zeros_now: float
+    zeros_p_value: float
+    is_drifted: bool
+
+
+class DriftSummary(_Document):
+    """The verdict on drift."""
+
+    id: str
+    created: datetime
+    verdict: Literal["ok", "warn", "drift", "insufficient_data"]
+    drift_detected: bool = Field(description="Whether the verdict is drift.")
+    reason: str
+    model_version: str = Field(description="The champion whose reference it is.")
+    reference_rows: int
+    window: DriftWindow
+    drifted_columns: int
+    drifted_share: float
+    drifted_importance: float
+    alarms: dict[str, DriftAlarm]
+    columns: list[DriftColumn]
+    false_alarm_budget: float
+    notes: list[str]
+
+
 class ReloadResult(_Document):
     """What a reload did."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
-from fraud_kedro.serving.documents import Feedback
+from fraud_kedro.serving.documents import DriftRequest, Feedback
 from fraud_kedro.serving.explaining import DEFAULT_REASONS, MOST_REASONS, MOST_ROWS
 from fraud_kedro.serving.model_store import ServedModel
 from fraud_kedro.serving.requests import TRANSACTION_ID
@@ -16,6 +16,7 @@ from fraud_kedro.serving.requests import TRANSACTION_ID
 TRANSACTION = "Transaction"
 BATCH = "TransactionBatch"
 FEEDBACK = "Feedback"
+DRIFT_REQUEST = "DriftRequest"
 
 EXPLAIN = (
     {
@@ -45,7 +46,7 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The schemas `Transaction`, `TransactionBatch`, and of labels.
+        The schemas `Transaction`, `TransactionBatch`, of labels and of drift.
     """
     transaction: dict[str, Any] = {
         "title": TRANSACTION,
@@ -83,7 +84,13 @@ def request_schemas(model: ServedModel | None) -> dict[str, Any]:
     }
     reference = "#/components/schemas/{model}"
     feedback = Feedback.model_json_schema(ref_template=reference)
-    return {TRANSACTION: transaction, BATCH: batch, **feedback.pop("$defs"), FEEDBACK: feedback}
+    return {
+        TRANSACTION: transaction,
+        BATCH: batch,
+        **feedback.pop("$defs"),
+        FEEDBACK: feedback,
+        DRIFT_REQUEST: DriftRequest.model_json_schema(),
+    }
 
 
 def example_transaction(model: ServedModel) -> dict[str, float | str]:

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import raise_generation, read_generation
 from fraud_kedro.serving.comparison import VersionComparison
+from fraud_kedro.serving.drift import DriftRuns
 from fraud_kedro.serving.feedback import FeedbackTaker
 from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
@@ -43,6 +44,7 @@ class Runtime:
         self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
         self.comparison = VersionComparison(settings)
+        self.drift = DriftRuns(settings, self.models)
         self.feedback = FeedbackTaker(settings, self.log)
         self.started = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,6 +134,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.drift.close()
         await asyncio.to_thread(self.predictor.close)
         await asyncio.to_thread(self.feedback.close)
         await self.log.close()

@@ -24,7 +24,7 @@ from fraud_kedro.pipelines.data_processing.splits import PARTS, SplitOptions, as
 from fraud_kedro.profiling.findings import findings
 from fraud_kedro.profiling.page import profile_page
 from fraud_kedro.profiling.profile import DataProfile
-from fraud_kedro.schema import ResolvedSchema, TransactionSchema
+from fraud_kedro.schema import HOURS_PER_DAY, ResolvedSchema, TransactionSchema, hour_counts
 from fraud_kedro.validation.expectations import Expectations
 
 logger = logging.getLogger(__name__)
@@ -105,12 +105,13 @@ def record_data(
     split: SplitOptions,
 ) -> DataRecord:
     """Describe the rows, so that a model can say what it was trained on."""
-    parts, weights = {}, np.zeros(2)
+    parts, weights, hours = {}, np.zeros(2), np.zeros(HOURS_PER_DAY)
     for index, name in enumerate(PARTS):
         rows = _rows_of(transactions, row_parts, index)
         roles = _roles_only(rows, resolved_schema)
         parts[name] = _part_record(roles, fingerprint(rows, resolved_schema), resolved_schema)
         weights += _class_weights(roles, resolved_schema)
+        hours += _hour_weights(roles, resolved_schema)
         logger.info("%s: %s rows with %s frauds", name, f"{parts[name].rows:,}", f"{parts[name].frauds:,}")
     return DataRecord(
         source=data_source,
@@ -126,6 +127,7 @@ def record_data(
         split=split.root.kind,
         duplicates_dropped=int(counts["duplicates"]),
         parts=parts,
+        hours=tuple(hours.tolist()),
     )
 
 
@@ -172,6 +174,11 @@ def _class_weights(rows: pl.DataFrame, schema: ResolvedSchema) -> NDArray[np.flo
     labels = rows[schema.label].to_numpy()
     weights = rows[schema.sample_weight].to_numpy() if schema.sample_weight else None
     return np.bincount(labels, weights, minlength=2).astype(np.float64)
+
+
+def _hour_weights(rows: pl.DataFrame, schema: ResolvedSchema) -> NDArray[np.float64]:
+    weights = rows[schema.sample_weight].to_numpy() if schema.sample_weight else None
+    return hour_counts(rows[schema.time].to_numpy(), weights)
 
 
 def _describe_roles(schema: ResolvedSchema) -> str:

@@ -47,7 +47,7 @@ WEIGHT = "weight"
 
 # Shares at the edges of such bins move when the ranking moves: the scores of so
 # rare a class span many orders of magnitude.
-_HISTOGRAM_EDGES = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+SCORE_EDGES = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 _RECORDED_PACKAGES = (
     "fraud_kedro",
@@ -123,8 +123,8 @@ def _medians(features: NDArray[np.float32], weights: NDArray[np.float64]) -> NDA
 def score_histogram(validation_scores: pl.DataFrame, schema: ResolvedSchema) -> Histogram:
     """Weighted shares of the held-out scores between fixed edges."""
     weights = row_weights(validation_scores, schema)
-    counts, _ = np.histogram(validation_scores[SCORE].to_numpy(), bins=_HISTOGRAM_EDGES, weights=weights)
-    return Histogram(edges=_HISTOGRAM_EDGES, shares=tuple((counts / counts.sum()).tolist()))
+    counts, _ = np.histogram(validation_scores[SCORE].to_numpy(), bins=SCORE_EDGES, weights=weights)
+    return Histogram(edges=SCORE_EDGES, shares=tuple((counts / counts.sum()).tolist()))
 
 
 def flag_rate(validation_scores: pl.DataFrame, schema: ResolvedSchema, flag: float) -> float:

@@ -1,0 +1,1 @@
+"""What the prediction log says of the champion: drift."""

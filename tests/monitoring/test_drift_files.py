@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fraud_kedro.errors import DriftError
+from fraud_kedro.monitoring.drift_files import DriftReport, keep_report, new_run_id
+from fraud_kedro.monitoring.drift_judgement import judge
+from fraud_kedro.monitoring.drift_options import DriftOptions
+
+
+@pytest.fixture
+def report(reference, counted):
+    def make(run_id, *, page="<p>a page</p>", keep=60):
+        verdict = judge(counted(1000), reference, DriftOptions(), run_id=run_id)
+        return DriftReport(verdict, page, {"metrics": []}, keep)
+
+    return make
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "drift_history.jsonl").read_text().splitlines()]
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+
+
+def test_a_run_leaves_dated_files_the_newest_and_a_line(tmp_path, report):
+    page = tmp_path / "monitoring" / "drift.html"
+    keep_report(page, report("first"))
+    keep_report(page, report("second", page="<p>another</p>"))
+    assert names(page.parent) == [
+        "drift.html", "drift.json", "drift_evidently.json",
+        "drift_first.html", "drift_first.json", "drift_first_evidently.json",
+        "drift_history.jsonl",
+        "drift_second.html", "drift_second.json", "drift_second_evidently.json",
+    ]  # fmt: skip
+    assert page.read_text() == "<p>another</p>"
+    assert (page.parent / "drift_first.html").read_text() == "<p>a page</p>"
+    assert [line["id"] for line in history(page.parent)] == ["first", "second"]
+    assert json.loads((page.parent / "drift.json").read_text())["id"] == "second"
+    assert history(page.parent)[0]["window"]["compared"] == 1000
+
+
+def test_only_the_newest_reports_stay_and_the_history_whole(tmp_path, report):
+    page = tmp_path / "drift.html"
+    for number in range(4):
+        keep_report(page, report(f"run{number}", keep=2))
+    assert sorted(file.name for file in tmp_path.glob("drift_*.html")) == [
+        "drift_run2.html",
+        "drift_run3.html",
+    ]
+    assert not list(tmp_path.glob("drift_run1*"))
+    assert len(history(tmp_path)) == 4
+
+
+def test_a_full_disk_loses_nothing_of_earlier_runs_and_leaves_nothing_half(tmp_path, report):
+    page = tmp_path / "drift.html"
+    keep_report(page, report("first"))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    second = report("second", page="x" * 200_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(DriftError, match=r"cannot be kept in .*: File too large\. Make room") as error:
+            keep_report(page, second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    keep_report(page, second)
+    assert [line["id"] for line in history(tmp_path)] == ["first", "second"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, report):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DriftError, match="cannot be kept in"):
+        keep_report(Path(tmp_path / "file" / "drift.html"), report("first"))
+
+
+def test_reports_made_at_once_all_have_their_line(tmp_path, report):
+    made = report("any")
+    reports = [
+        replace(made, verdict=made.verdict.model_copy(update={"id": f"run{number}"})) for number in range(8)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: keep_report(tmp_path / "drift.html", each), reports))
+    assert {line["id"] for line in history(tmp_path)} == {f"run{number}" for number in range(8)}
+
+
+def test_run_ids_sort_by_time_and_differ():
+    ids = [new_run_id() for _ in range(50)]
+    assert len(set(ids)) == 50
+    assert all(each.replace("-", "").isalnum() for each in ids)
