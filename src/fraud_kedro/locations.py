@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT_VARIABLE = "FRAUD_ROOT"
 TRACKING_VARIABLE = "FRAUD_MLFLOW_TRACKING_URI"
+LOG_VARIABLE = "FRAUD_LOG_URL"
 DEFAULT_ROOT = "data"
 
 
@@ -33,3 +34,8 @@ def champion_folder(root: Path) -> Path:
 def prediction_log_url(root: Path) -> str:
     """The default prediction log, a SQLite file."""
     return f"sqlite:///{root / 'prediction_log.db'}"
+
+
+def log_url(root: Path) -> str:
+    """The prediction log: ``FRAUD_LOG_URL`` if set, else the default one."""
+    return os.environ.get(LOG_VARIABLE) or prediction_log_url(root)
