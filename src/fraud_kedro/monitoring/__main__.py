@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from fraud_kedro.errors import FraudKedroError
-from fraud_kedro.locations import prediction_log_url, root_folder
-from fraud_kedro.prediction_log import open_for_reading
-
-LOG_VARIABLE = "FRAUD_LOG_URL"
+from fraud_kedro.locations import LOG_VARIABLE, log_url, root_folder
+from fraud_kedro.prediction_log import PredictionReader, open_for_reading
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     chosen = _parser().parse_args(arguments)
     try:
-        print(json.dumps(_comparison(chosen), allow_nan=False))
+        print(chosen.answer(chosen))
     except ModuleNotFoundError as error:
         print(f"Error: {error}. Install the extra `monitoring`.", file=sys.stderr)
         return 1
@@ -35,19 +34,45 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _comparison(chosen: argparse.Namespace) -> dict[str, object]:
+def _comparison(chosen: argparse.Namespace) -> str:
     # Here, so that what is missing can be said.
     from fraud_kedro.monitoring.comparison import compare_versions
 
-    # From the environment alone: a command line is seen by every user of the machine, passwords too.
-    reader = open_for_reading(os.environ.get(LOG_VARIABLE) or prediction_log_url(root_folder()))
-    try:
-        return compare_versions(
+    with _log() as reader:
+        found = compare_versions(
             reader,
             since=datetime.now(UTC) - timedelta(days=chosen.days),
             most_rows=chosen.rows,
             repetitions=chosen.repetitions,
         )
+    return json.dumps(found, allow_nan=False)
+
+
+def _performance(chosen: argparse.Namespace) -> str:
+    from fraud_kedro.evaluation.thresholds import Costs
+    from fraud_kedro.monitoring.performance import performance_over_time
+    from fraud_kedro.monitoring.settled import LabelOptions
+
+    with _log() as reader:
+        found = performance_over_time(
+            reader,
+            days=chosen.days,
+            by=chosen.by,
+            labels=LabelOptions(maturity_days=chosen.maturity_days, unlabelled=chosen.unlabelled),
+            costs=Costs(review_cost=chosen.review_cost, false_decline_cost=chosen.false_decline_cost),
+            amount=chosen.amount,
+            most_rows=chosen.rows,
+            repetitions=chosen.repetitions,
+        )
+    return found.model_dump_json()
+
+
+@contextmanager
+def _log() -> Iterator[PredictionReader]:
+    # From the environment alone: a command line is seen by every user of the machine, passwords too.
+    reader = open_for_reading(log_url(root_folder()))
+    try:
+        yield reader
     finally:
         reader.close()
 
@@ -59,13 +84,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     comparison = commands.add_parser("comparison", help="versions side by side, from log and labels")
-    comparison.add_argument("--days", type=float, default=30, help="of predictions (default 30)")
-    comparison.add_argument(
-        "--rows", type=int, default=200_000, help="newest predictions read at most (default 200000)"
-    )
+    comparison.set_defaults(answer=_comparison)
+    performance = commands.add_parser("performance", help="performance over time, by settled labels")
+    performance.set_defaults(answer=_performance)
+    for command, rows in ((comparison, 200_000), (performance, 500_000)):
+        command.add_argument("--days", type=float, default=30, help="of predictions (default 30)")
+        command.add_argument(
+            "--rows", type=int, default=rows, help=f"newest predictions read at most (default {rows})"
+        )
     comparison.add_argument(
         "--repetitions", type=int, default=500, help="bootstrap draws of an interval (default 500)"
     )
+    performance.add_argument(
+        "--repetitions", type=int, default=200, help="bootstrap draws of an interval (default 200)"
+    )
+    performance.add_argument("--by", choices=["day", "week"], default="day", help="period (default day)")
+    performance.add_argument(
+        "--maturity-days", type=float, default=30, help="wait for a label (default 30 days)"
+    )
+    performance.add_argument(
+        "--unlabelled",
+        choices=["legitimate", "unknown"],
+        default="legitimate",
+        help="what silence means after that (default legitimate)",
+    )
+    performance.add_argument("--amount", help="name of the amount; without it nothing is said of costs")
+    performance.add_argument("--review-cost", type=float, default=3.0, help="(default 3)")
+    performance.add_argument("--false-decline-cost", type=float, default=20.0, help="(default 20)")
     return parser
 
 
