@@ -13,10 +13,10 @@ from fraud_kedro.monitoring.retraining_history import (
     append_history,
     read_history,
 )
-from fraud_kedro.monitoring.verdict import DriftVerdict, read_verdict
+from fraud_kedro.monitoring.verdict import LastVerdict, read_verdict
 
 
-class DriftVerdictDataset(AbstractDataset[None, DriftVerdict | None]):
+class LastVerdictDataset(AbstractDataset[None, LastVerdict | None]):
     """Reads the last verdict about drift; None where nobody has looked.
 
     Parameters
@@ -31,7 +31,7 @@ class DriftVerdictDataset(AbstractDataset[None, DriftVerdict | None]):
         self._file = Path(file)
         self.metadata = metadata
 
-    def load(self) -> DriftVerdict | None:
+    def load(self) -> LastVerdict | None:
         """Read the file."""
         return read_verdict(self._file)
 

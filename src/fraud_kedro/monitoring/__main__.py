@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     chosen = _parser().parse_args(arguments)
     try:
-        print(chosen.answer(chosen))
+        print(json.dumps(chosen.run(chosen), allow_nan=False))
     except ModuleNotFoundError as error:
         print(f"Error: {error}. Install the extra `monitoring`.", file=sys.stderr)
         return 1
@@ -34,21 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _comparison(chosen: argparse.Namespace) -> str:
+def _comparison(chosen: argparse.Namespace) -> dict[str, object]:
     # Here, so that what is missing can be said.
     from fraud_kedro.monitoring.comparison import compare_versions
 
     with _log() as reader:
-        found = compare_versions(
+        return compare_versions(
             reader,
             since=datetime.now(UTC) - timedelta(days=chosen.days),
             most_rows=chosen.rows,
             repetitions=chosen.repetitions,
         )
-    return json.dumps(found, allow_nan=False)
 
 
-def _performance(chosen: argparse.Namespace) -> str:
+def _performance(chosen: argparse.Namespace) -> dict[str, object]:
     from fraud_kedro.evaluation.thresholds import Costs
     from fraud_kedro.monitoring.performance import performance_over_time
     from fraud_kedro.monitoring.settled import LabelOptions
@@ -64,7 +63,7 @@ def _performance(chosen: argparse.Namespace) -> str:
             most_rows=chosen.rows,
             repetitions=chosen.repetitions,
         )
-    return found.model_dump_json()
+    return found.model_dump(mode="json")
 
 
 @contextmanager
@@ -84,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     comparison = commands.add_parser("comparison", help="versions side by side, from log and labels")
-    comparison.set_defaults(answer=_comparison)
+    comparison.set_defaults(run=_comparison)
     performance = commands.add_parser("performance", help="performance over time, by settled labels")
-    performance.set_defaults(answer=_performance)
+    performance.set_defaults(run=_performance)
     for command, rows in ((comparison, 200_000), (performance, 500_000)):
         command.add_argument("--days", type=float, default=30, help="of predictions (default 30)")
         command.add_argument(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from fraud_kedro.errors import DataError
 from fraud_kedro.prediction_log import Label, LabelsWritten, PredictionWriter, write_labels
 from fraud_kedro.prediction_log.tables import MAX_ID_LENGTH
+from fraud_kedro.schema import with_offset
 
 ID, LABEL, MOMENT = "transaction_id", "label", "labelled_at"
 
@@ -112,14 +113,23 @@ def _rounds(labels: Sequence[Label]) -> Iterator[list[Label]]:
 
 def _moments(given: pl.Series) -> pl.Series:
     if given.dtype == pl.String:
-        utc = given.str.strip_chars().str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-        return utc.alias(MOMENT)
+        # Each by itself: polars takes one format for a column.
+        read = [None if text is None else _moment(text.strip()) for text in given]
+        return pl.Series(MOMENT, read, dtype=pl.Datetime("us", "UTC"))
     if isinstance(given.dtype, pl.Datetime):
         zoned = given.dt.replace_time_zone("UTC") if given.dtype.time_zone is None else given
         return zoned.dt.convert_time_zone("UTC").dt.cast_time_unit("us").alias(MOMENT)
     if given.dtype == pl.Date:
         return given.cast(pl.Datetime("us", "UTC")).alias(MOMENT)
     return pl.Series(MOMENT, [None] * len(given), dtype=pl.Datetime("us", "UTC"))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return with_offset(datetime.fromisoformat(text)).astimezone(UTC)
+    # Beyond the calendar in UTC.
+    except (ValueError, OverflowError):
+        return None
 
 
 def _refuse(faults: dict[str, pl.Series]) -> None:

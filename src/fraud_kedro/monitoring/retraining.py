@@ -11,7 +11,7 @@ from pydantic import Field
 from fraud_kedro.champion.bundle import Metric
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining_history import HistoryEntry
-from fraud_kedro.monitoring.verdict import DriftVerdict
+from fraud_kedro.monitoring.verdict import LastVerdict
 from fraud_kedro.options import Options
 
 
@@ -132,7 +132,7 @@ class Decision(Options):
 
 def decide(
     performance: Performance,
-    drift: DriftVerdict | None,
+    drift: LastVerdict | None,
     champion: Reigning,
     history: Sequence[HistoryEntry],
     rule: RetrainingRule,
@@ -143,7 +143,7 @@ def decide(
     Parameters
     ----------
     performance : Performance
-    drift : DriftVerdict or None
+    drift : LastVerdict or None
         None where nobody has looked.
     champion : Reigning
     history : sequence of HistoryEntry
@@ -155,8 +155,8 @@ def decide(
     -------
     Decision
     """
-    triggers: dict[str, str] = Field(default_factory=dict)
-    unknown: dict[str, str] = Field(default_factory=dict)
+    triggers: dict[str, str] = {}
+    unknown: dict[str, str] = {}
     judged = {
         "drift": _drifted(drift, champion, rule.drift, now),
         "performance": _worse(performance, champion, rule.performance),
@@ -188,7 +188,7 @@ def _reason(triggers: Mapping[str, str], unknown: Mapping[str, str], held_back: 
 
 
 def _drifted(
-    drift: DriftVerdict | None, champion: Reigning, rule: DriftRule, now: datetime
+    drift: LastVerdict | None, champion: Reigning, rule: DriftRule, now: datetime
 ) -> tuple[bool | None, str]:
     if not rule.verdicts:
         return False, ""

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from fraud_kedro.errors import DataError
 
 
-class DriftVerdict(BaseModel):
+class LastVerdict(BaseModel):
     """What the rule reads of it; the file holds more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -23,7 +23,7 @@ class DriftVerdict(BaseModel):
     model_versions: tuple[str, ...]
 
 
-def read_verdict(file: Path) -> DriftVerdict | None:
+def read_verdict(file: Path) -> LastVerdict | None:
     """Read the last verdict, None if there is no file.
 
     Raises
@@ -32,7 +32,7 @@ def read_verdict(file: Path) -> DriftVerdict | None:
         If it is no verdict.
     """
     try:
-        return DriftVerdict.model_validate_json(file.read_bytes())
+        return LastVerdict.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:

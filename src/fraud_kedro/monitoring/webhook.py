@@ -44,8 +44,12 @@ def announce(url: str | None, event: Mapping[str, Any], *, seconds: float = SECO
     """
     if not url:
         return False
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else None
+    except ValueError:
+        host = None
+    if host is None:
         logger.warning("%s is not an http or https address; nothing was sent.", URL_VARIABLE)
         return False
     body = json.dumps(event, default=str).encode()
@@ -58,8 +62,8 @@ def announce(url: str | None, event: Mapping[str, Any], *, seconds: float = SECO
         error.close()
     # An address that cannot be encoded is a ValueError.
     except (OSError, ValueError) as error:
-        logger.warning("The webhook at %s took nothing (%s).", parts.hostname, type(error).__name__)
+        logger.warning("The webhook at %s took nothing (%s).", host, type(error).__name__)
         return False
     if status >= 300:
-        logger.warning("The webhook at %s answered %s.", parts.hostname, status)
+        logger.warning("The webhook at %s answered %s.", host, status)
     return bool(status < 300)

@@ -425,11 +425,14 @@ def main(arguments: list[str] | None = None) -> None:
         default=Path("data/08_reporting/rehearsal"),
         help="folder of timeline.png and timeline.json (default %(default)s)",
     )
-    parser.add_argument("--keep", type=Path, help="use this folder as the root, and keep it")
+    parser.add_argument("--keep", type=Path, help="use this empty folder as the root, and keep it")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="fraud-rehearsal-") as folder:
         root = chosen.keep.absolute() if chosen.keep else Path(folder)
         root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            # Its log would know the transactions already.
+            raise RehearsalError(f"{root} is not empty. Name a folder that is, or none.")
         rehearsal = Rehearsal(root, Script(), sys.stdout)
         rehearsal.play()
         found = summary(rehearsal.timeline)

@@ -13,7 +13,7 @@ from fraud_kedro.monitoring.retraining import Decision, Reigning, RetrainingRule
 from fraud_kedro.monitoring.retraining_history import HistoryEntry
 from fraud_kedro.monitoring.retraining_rows import NextTable, NextTableOptions, next_table
 from fraud_kedro.monitoring.settled import LabelOptions
-from fraud_kedro.monitoring.verdict import DriftVerdict
+from fraud_kedro.monitoring.verdict import LastVerdict
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.performance.nodes import model_version
 from fraud_kedro.prediction_log import PredictionReader
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def decide_retraining(
     performance: Performance,
-    drift_verdict: DriftVerdict | None,
+    last_drift_verdict: LastVerdict | None,
     reigning_champion: BundleDraft,
     retraining_history: tuple[HistoryEntry, ...],
     rule: RetrainingRule,
@@ -34,7 +34,7 @@ def decide_retraining(
     champion = Reigning(
         model_version=model_version(reigning_champion), created=metadata.created, metrics=metadata.metrics
     )
-    decision = decide(performance, drift_verdict, champion, retraining_history, rule, datetime.now(UTC))
+    decision = decide(performance, last_drift_verdict, champion, retraining_history, rule, datetime.now(UTC))
     logger.info("Retrain: %s. %s", "yes" if decision.retrain else "no", decision.reason)
     entry = HistoryEntry(
         at=decision.decided_at,

@@ -2,7 +2,7 @@
 
 ::
 
-    performance, drift_verdict, champion, history ──► decide_retraining ──► decision, history
+    performance, drift, champion, history ──► decide_retraining ──► decision, history
 
     raw_transactions ──┐
     labelled_log ──────┴──► build_next_table ──► data_processing ► tuning ► training ► export
@@ -28,7 +28,7 @@ def create_decision_pipeline() -> Pipeline:
                 decide_retraining,
                 inputs=[
                     "performance",
-                    "drift_verdict",
+                    "last_drift_verdict",
                     "reigning_champion",
                     "retraining_history",
                     "params:retraining.rule",
