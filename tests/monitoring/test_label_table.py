@@ -34,12 +34,12 @@ def test_what_is_wrong_is_told_with_the_rows():
             transaction_id=["a", "", "c", "d"], label=["1", "0", "fraud", None],
             labelled_at=["yesterday", "2026-06-01", None, "2027-01-01T00:00:00Z"],
         )  # fmt: skip
-    assert str(caught.value) == (
-        "The table of labels was not taken: transaction_id should have 1 to 128 characters "
-        "(1 row(s), such as 2); label should be 0 or 1 (2 row(s), such as 3, 4); "
-        "labelled_at should not lie in the future (1 row(s), such as 4); labelled_at should be a timestamp such as 2026-01-31T12:00:00Z "
-        "(1 row(s), such as 1)."
-    )
+    assert str(caught.value).removeprefix("The table of labels was not taken: ").split("; ") == [
+        "transaction_id should have 1 to 128 characters (1 row(s), such as 2)",
+        "label should be 0 or 1 (2 row(s), such as 3, 4)",
+        "labelled_at should not lie in the future (1 row(s), such as 4)",
+        "labelled_at should be a timestamp such as 2026-01-31T12:00:00Z (1 row(s), such as 1).",
+    ]
 
 
 def test_a_missing_column_is_named():

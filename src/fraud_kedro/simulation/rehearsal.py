@@ -52,9 +52,10 @@ class Script:
     rows, frauds : int
         Of a step.
     quiet_steps : int
-        Before the new pattern.
+        Before somebody looks for the first time; the new pattern begins once that is done.
     drifted_steps : int
-        With it, before somebody looks.
+        With the new pattern, before somebody looks, at least: half as many again as
+        before it, so that training, validation and test each have enough of it.
     regained_steps : int
         With the new champion, before somebody looks again.
     new_pattern : float
@@ -64,7 +65,7 @@ class Script:
     step_seconds: float = 4.0
     rows: int = 1200
     frauds: int = 24
-    quiet_steps: int = 6
+    quiet_steps: int = 3
     drifted_steps: int = 10
     regained_steps: int = 8
     new_pattern: float = 0.75
@@ -78,7 +79,7 @@ class Script:
         }
         others = {
             "retraining.rule.age.max_days": "null",
-            "retraining.table.original_rows": 5 * self.rows,
+            "retraining.table.original_rows": 3 * self.rows,
         }
         given = {name: f"{value / _SECONDS_PER_DAY:.9f}" for name, value in seconds.items()} | others
         return ",".join(f"{name}={value}" for name, value in given.items())
@@ -143,12 +144,17 @@ class Stream:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, name="stream", daemon=True)
         self._failure: Exception | None = None
+        self._drifts = threading.Event()
         self.origin = clock()
 
     def start(self) -> None:
         """Begin with step 0."""
         self.origin = self._clock()
         self._thread.start()
+
+    def drift(self) -> None:
+        """Let the next step begin the new pattern."""
+        self._drifts.set()
 
     def stop(self) -> None:
         """End after the step that is under way."""
@@ -194,7 +200,7 @@ class Stream:
     def send(self, number: int) -> dict[str, int]:
         """Send a step's transactions; gives the labels of its frauds."""
         begun = self.seconds()
-        transactions, labels = transactions_of(self._script, number)
+        transactions, labels = transactions_of(self._script, number, drifted=self._drifts.is_set())
         answers = self._service.answers(transactions)
         flagged = {answer["transaction_id"] for answer in answers if answer["prediction"] == 1}
         self._timeline.steps.append(
@@ -210,10 +216,12 @@ class Stream:
         return labels
 
 
-def transactions_of(script: Script, number: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def transactions_of(
+    script: Script, number: int, *, drifted: bool
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The transactions of a step, and the labels of its frauds: of the others nothing is ever heard."""
     statistics = ulb_statistics()
-    drift = [{"new_pattern": script.new_pattern}] if number >= script.quiet_steps else None
+    drift = [{"new_pattern": script.new_pattern}] if drifted else None
     # Rows that repeat others would be dropped by the retraining.
     options = SimulationOptions.parse(
         rows=script.rows, frauds=script.frauds, seed=10_000 + number, duplicates=0, drift=drift
@@ -281,12 +289,13 @@ class Rehearsal:
     def _follow(self, stream: Stream) -> None:
         script = self._script
         self.say(f"streaming {script.rows:,} transactions a step, {script.frauds} frauds among them")
-        stream.wait_for(script.quiet_steps // 2)
+        stream.wait_for(script.quiet_steps)
         self.say(f"watching: {self._watch()}")
-        drift = max(script.quiet_steps, len(self.timeline.steps))
-        self._note(stream, script.quiet_steps * script.step_seconds, "new pattern")
+        stream.drift()
+        quiet = len(self.timeline.steps)
+        self._note(stream, stream.seconds(), "new pattern")
         self.say(f"a new pattern of fraud: {script.new_pattern:.0%} of the frauds look like none before")
-        stream.wait_for(drift + script.drifted_steps)
+        stream.wait_for(quiet + max(script.drifted_steps, quiet + quiet // 2))
         before = self.timeline.steps[-1].model_version
         alarm = stream.seconds()
         # The alarm is what labels say; a verdict about drift, where there is a pipeline that gives one, is
