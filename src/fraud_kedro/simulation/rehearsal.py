@@ -62,12 +62,12 @@ class Script:
         Share of the frauds that follow it.
     """
 
-    step_seconds: float = 4.0
+    step_seconds: float = 3.0
     rows: int = 1200
     frauds: int = 24
     quiet_steps: int = 3
     drifted_steps: int = 10
-    regained_steps: int = 8
+    regained_steps: int = 6
     new_pattern: float = 0.75
 
     @property
@@ -79,6 +79,7 @@ class Script:
         }
         others = {
             "retraining.rule.age.max_days": "null",
+            "training.n_jobs": 2,
             "retraining.table.original_rows": 3 * self.rows,
         }
         given = {name: f"{value / _SECONDS_PER_DAY:.9f}" for name, value in seconds.items()} | others
@@ -276,7 +277,7 @@ class Rehearsal:
             If a program fails, or the loop does not close.
         """
         self.say("training the first champion (kedro run --env quick)")
-        self._program("kedro", "run", "--env", "quick")
+        self._program("kedro", "run", "--env", "quick", "--params", "training.n_jobs=2")
         self.say(f"serving it (bentoml serve, 127.0.0.1:{self._port})")
         with self._served() as service:
             stream = Stream(self._script, service, self.timeline)
