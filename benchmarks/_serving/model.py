@@ -61,6 +61,10 @@ class ServedModel:
         """Names of the columns of `rows`."""
         return self.bundle.metadata.schema_.features
 
+    def transactions(self, number: int) -> list[dict[str, float]]:
+        """The first rows by name."""
+        return [dict(zip(self.features, row, strict=True)) for row in self.rows[:number].tolist()]
+
 
 def make_model(root: Path, rows: int) -> ServedModel:
     """Fit the model and write its bundle below a root.

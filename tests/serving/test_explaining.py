@@ -177,8 +177,8 @@ class Slow:
         self.go_on = threading.Event()
         self.explainer, self.scorer, self.problem = self, self, None
 
-    def row(self, values):
-        return values
+    def few(self, rows):
+        return rows
 
     def explain(self, row, probability):
         self.go_on.wait(10)

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_kedro.prediction_log import open_for_reading
-from fraud_kedro.serving import predictor
+from fraud_kedro.serving import turns
 from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
 from fraud_kedro.serving.runtime import Runtime
@@ -126,7 +126,7 @@ def test_a_clock_that_is_set_back_changes_no_answer_and_repeats_no_id(
             moments.append(len(moments))
             return datetime(2026, 5, 6, tzinfo=UTC) - timedelta(days=len(moments))
 
-    monkeypatch.setattr(predictor, "datetime", Clock)
+    monkeypatch.setattr(turns, "datetime", Clock)
 
     async def action(client, _):
         first = (await client.post("/predict", json=drawn[0] | {"transaction_id": "one"})).json()

@@ -164,12 +164,11 @@ def test_values_are_not_repeated_in_errors(server, transactions):
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "text/csv", ""])
 def test_a_body_that_is_not_declared_as_json_is_refused(server, transactions, content_type):
-    for path in ("/predict", "/predict/batch"):
-        answer = server.client.post(
-            path, content=json.dumps(transactions(1)[0]), headers={"Content-Type": content_type}
-        )
-        assert answer.status_code == 415
-        assert "Content-Type: application/json" in answer.json()["detail"]
+    answer = server.client.post(
+        "/predict", content=json.dumps(transactions(1)[0]), headers={"Content-Type": content_type}
+    )
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["detail"]
 
 
 def test_a_compressed_body_is_refused(server):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +123,17 @@ def test_the_example_file_documents_every_setting_with_its_default():
             "FRAUD_MLFLOW_TRACKING_URI": defaults.registry,
         }.get(name, "" if default in (None, ()) else str(default))
         assert shown == expected, name
+
+
+def test_the_command_ends_with_one_line_about_a_wrong_setting(tmp_path):
+    environment = {**os.environ, "FRAUD_PORT": "abc", "FRAUD_ROOT": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("FRAUD_PORT: ")
+    assert done.stderr.count("\n") == 1

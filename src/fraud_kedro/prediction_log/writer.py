@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import cast
 
 import sqlalchemy as sa
@@ -28,6 +29,9 @@ Stored = dict[tuple[str, bool], PredictionRecord]
 
 # Keys per look-up: two parameters each, of the 65,535 a statement may have.
 _LOOK_UP = 1000
+
+# Python's lock goes back and forth with every statement, also within `executemany`.
+_ROWS_PER_STATEMENT = 250
 
 _SHADOW: sa.ColumnClause[str] = sa.literal_column("'shadow'")
 _FIRST_RETRY_SECONDS = 0.05
@@ -141,6 +145,8 @@ class _SqliteWriter(PredictionWriter):
         self._insert = str(
             sqlite.insert(predictions).on_conflict_do_nothing().compile(dialect=engine.dialect)
         )
+        head, values, tail = self._insert.partition(f"({', '.join('?' * len(PredictionRecord._fields))})")
+        self._insert_many = f"{head}{', '.join([values] * _ROWS_PER_STATEMENT)}{tail}"
         one = sa.select(*record_columns()).where(
             predictions.c.transaction_id == sa.bindparam("transaction_id"),
             # Literal: the statement is given two parameters.
@@ -186,7 +192,13 @@ class _SqliteWriter(PredictionWriter):
         ]
         self._begin(patience)
         try:
-            inserted = connection.executemany(self._insert, rows).rowcount
+            inserted, first = 0, 0
+            while len(rows) - first >= _ROWS_PER_STATEMENT:
+                part = chain.from_iterable(rows[first : first + _ROWS_PER_STATEMENT])
+                inserted += connection.execute(self._insert_many, [*part]).rowcount
+                first += _ROWS_PER_STATEMENT
+            if first < len(rows):
+                inserted += connection.executemany(self._insert, rows[first:]).rowcount
             stored = None if inserted == len(rows) else self._stored(records)
             connection.execute("COMMIT")
         except BaseException:

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 #: What the locations of a row's errors start with.
 WHERE = ("body", "transactions")
 
-#: Rows that are read, scored and answered together.
+#: Rows of a table that are read, scored and answered together.
 ROWS_PER_PART = 2000
 
 # A transaction of the log with this many rows holds up other requests for a few milliseconds.

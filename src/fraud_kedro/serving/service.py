@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from fraud_kedro.serving.app import create_app
 from fraud_kedro.serving.hot_path import HotPath
 from fraud_kedro.serving.metrics_folder import make_metrics_folder
 from fraud_kedro.serving.runtime import Runtime
-from fraud_kedro.serving.settings import load_settings
+from fraud_kedro.serving.settings import SettingsError, load_settings
 from fraud_kedro.serving.slow_clients import close_silent_connections
 from fraud_kedro.serving.tracing import tracing_options
 
@@ -33,7 +34,10 @@ _FLUSH_MILLISECONDS = 3000
 
 make_metrics_folder()
 
-settings = load_settings()
+try:
+    settings = load_settings()
+except SettingsError as error:
+    sys.exit(str(error))
 
 runtime = Runtime(settings)
 api = create_app(runtime)

@@ -110,9 +110,6 @@ class Shadow:
             except Exception as error:
                 # Whatever is wrong with the shadow is no matter of the answers: counted, and said once.
                 self._failed.inc(len(part))
-                if self._closing:
-                    # The service ends, and a log that fails would hold it up.
-                    return
                 if model.name not in self._complained:
                     self._complained.add(model.name)
                     known = isinstance(error, PredictionLogError)
@@ -122,6 +119,9 @@ class Shadow:
                         error if known else "",
                         exc_info=None if known else error,
                     )
+                if self._closing:
+                    # A log that fails would hold up the service's end.
+                    return
 
     def _next(self) -> tuple[ServedModel, list[Shadowed]]:
         """Take the next transactions that are offered to one model."""
