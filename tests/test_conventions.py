@@ -22,8 +22,8 @@ from fraud_kedro.settings import CONFIG_LOADER_ARGS
 ENVIRONMENTS = ("base", "quick", "creditcard")
 
 # Made by a hook from the catalog; a search's rows and folds, which are cheap to draw again; what the
-# registry holds already.
-IN_MEMORY = {"data_source", "search_rows", "reigning_champion"}
+# registry holds already; the next table's source.
+IN_MEMORY = {"data_source", "search_rows", "reigning_champion", "next_data_source"}
 
 # Of which `__default__` is made; the others keep its champion good.
 TRAINING_WAY = ("data_processing", "tuning", "training", "export")

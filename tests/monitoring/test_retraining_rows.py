@@ -80,10 +80,13 @@ def test_nothing_that_was_not_known_at_the_cut_is_used(log, record, now):
 
 
 def test_silence_that_means_nothing_leaves_a_row_out(log, record, now):
-    log.add(*(record(f"t{n}", features=features(200_000.0 + n)) for n in range(3)))
+    log.add(*(record(f"t{n}", days=60 - n, features=features(200_000.0 + n)) for n in range(3)))
     log.label("t1", 1)
+    with pytest.raises(DataError, match="All 1 settled transactions are frauds"):
+        made(log, now, labels=LabelOptions(unlabelled="unknown"))
+    log.label("t2", 0)
     table, found = made(log, now, labels=LabelOptions(unlabelled="unknown"))
-    assert (table["Class"].to_list()[3:], found.unlabelled) == ([1], 2)
+    assert (table["Class"].to_list()[3:], found.unlabelled) == ([1, 0], 1)
 
 
 def test_nobody_who_sends_labels_is_no_silence(log, record, now):

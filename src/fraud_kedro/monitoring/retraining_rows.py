@@ -147,6 +147,12 @@ def next_table(
             f"{tally.expected_frauds:.0f} should be frauds by their scores: silence cannot mean legitimate "
             "while nobody sends labels. Send them to /feedback, or set labels.unlabelled to unknown."
         )
+    if logged[_LABEL].min() == 1:
+        raise DataError(
+            f"All {logged.height:,} settled transactions are frauds: where silence means nothing "
+            "(labels.unlabelled is unknown), legitimate ones need labels too, or a model would take "
+            "whatever is recent for fraud. Send labels of both classes, or set it to legitimate."
+        )
     columns = [*schema.columns]
     kept = original.select(columns)
     newest = kept.select(pl.len(), pl.col(schema.time).max()).collect(engine="streaming").row(0)

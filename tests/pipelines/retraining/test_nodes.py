@@ -1,22 +1,27 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.datasets.log_reader import LogReaderDataset
 from fraud_kedro.datasets.monitoring_files import LastVerdictDataset, RetrainingHistoryDataset
 from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining import RetrainingRule
+from fraud_kedro.monitoring.retraining_rows import NextTableOptions
 from fraud_kedro.monitoring.settled import LabelOptions
 from fraud_kedro.pipelines.export.options import Promotion
-from fraud_kedro.pipelines.retraining.nodes import remember_retraining
+from fraud_kedro.pipelines.retraining.nodes import build_next_table, remember_retraining
 from fraud_kedro.pipelines.retraining.pipeline import create_decision_pipeline
+from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.schema import TransactionSchema
 
 NOW = datetime.now(UTC)
 VERDICT = (
@@ -81,3 +86,30 @@ def test_what_is_only_read_refuses_to_be_saved(tmp_path):
     for dataset in (LastVerdictDataset(file=str(tmp_path / "a")), LogReaderDataset(url="sqlite:///a.db")):
         with pytest.raises(DatasetError):
             dataset.save(pl.DataFrame())
+
+
+def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    writer = open_for_writing(url)
+    features = {"Time": 9.0, "V1": 1.0, "Amount": 2.0}
+    writer.write(
+        [
+            PredictionRecord(
+                "a", "champion", NOW - timedelta(days=40), None, "m_v1", 0.1, 0, "approve", "p", "a" * 32,
+                None, json.dumps(features),
+            )
+        ]
+    )  # fmt: skip
+    writer.close()
+    schema = TransactionSchema(
+        time={"column": "Time"}, amount="Amount", label="Class", features=["V1", "Amount"]
+    )
+    source = DataSource(kind="real", name="creditcard", location="creditcard.csv")
+    original = pl.LazyFrame({"Time": [0.0], "V1": [0.5], "Amount": [1.0], "Class": [0]})
+    reader = LogReaderDataset(url=url).load()
+    rows, record, found = build_next_table(
+        original, reader, source, schema, LabelOptions(), NextTableOptions()
+    )
+    assert (rows.collect().height, record.logged) == (2, 1)
+    assert (found.kind, found.name) == ("real", "creditcard")
+    assert found.location == "creditcard.csv and the prediction log"

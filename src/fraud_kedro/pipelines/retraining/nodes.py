@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining import Decision, Reigning, RetrainingRule, decide
@@ -50,13 +51,19 @@ def decide_retraining(
 def build_next_table(
     raw_transactions: pl.LazyFrame,
     labelled_log: PredictionReader,
+    data_source: DataSource,
     schema: TransactionSchema,
     labels: LabelOptions,
     table: NextTableOptions,
-) -> tuple[pl.LazyFrame, NextTable]:
-    """Put what the log has settled behind the original table."""
+) -> tuple[pl.LazyFrame, NextTable, DataSource]:
+    """Put what the log has settled behind the original table.
+
+    Its source is still that of the original table, or the gate would not compare the
+    two models; its location says that the log is in it.
+    """
+    location = f"{data_source.location} and the prediction log"
     try:
-        return next_table(
+        rows, record = next_table(
             raw_transactions,
             labelled_log,
             schema.resolve(raw_transactions.collect_schema().names()),
@@ -66,6 +73,7 @@ def build_next_table(
         )
     finally:
         labelled_log.close()
+    return rows, record, data_source.model_copy(update={"location": location})
 
 
 def remember_retraining(promotion: Promotion) -> HistoryEntry:

@@ -53,11 +53,12 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "raw_transactions",
                     "labelled_log",
+                    "data_source",
                     "params:schema",
                     "params:labels",
                     "params:retraining.table",
                 ],
-                outputs=["next_transactions", "next_table"],
+                outputs=["next_transactions", "next_table", "next_data_source"],
                 name="build_next_table",
             )
         ],
@@ -74,7 +75,9 @@ def create_pipeline() -> Pipeline:
     )
     split = {"params:split": "params:retraining.split"}
     processing = Pipeline(
-        data_processing(), inputs={"raw_transactions": "next_transactions"}, parameters=split
+        data_processing(),
+        inputs={"raw_transactions": "next_transactions", "data_source": "next_data_source"},
+        parameters=split,
     )
     search = Pipeline(tuning(), parameters=split)
     return table + processing + search + training() + export() + Pipeline([memory])
