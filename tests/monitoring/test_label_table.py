@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_kedro.errors import DataError
@@ -65,6 +65,7 @@ def test_of_both_classes_the_later_known_wins_and_both_are_kept(any_log, record)
     assert (again.stored, again.unchanged) == (0, 3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 5)), max_size=20),
     st.randoms(use_true_random=False),

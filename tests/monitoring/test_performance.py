@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
@@ -164,6 +164,7 @@ def test_the_newest_rows_are_read_where_there_are_too_many(log, record, now):
 labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(given_labels=labels, seed=st.integers(0, 9), unlabelled=st.sampled_from(["legitimate", "unknown"]))
 def test_nothing_immature_is_settled_and_no_label_is_contradicted(given_labels, seed, unlabelled):
     generator = np.random.default_rng(seed)
