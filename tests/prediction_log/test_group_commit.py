@@ -271,3 +271,13 @@ class TestBackground:
         asyncio.run(serve())
         assert count(log_url) == 20
         assert sum(lost) == 2
+
+
+def test_a_log_that_is_closed_refuses_at_once(writer, record):
+    async def serve():
+        group = GroupCommit(writer)
+        await group.close()
+        with pytest.raises(PredictionLogError, match="closed"):
+            group.add(record("one"))
+
+    asyncio.run(serve())

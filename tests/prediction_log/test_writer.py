@@ -65,6 +65,15 @@ def test_the_same_id_twice_in_one_batch_is_stored_once(writer, log_url, record):
     assert len(stored(log_url)) == 1
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_the_same_id_at_the_same_moment_the_first_counts_whatever_else_it_has(writer, record, order):
+    first, second = [
+        record("one", event_time=None, request_hash="b" * 32),
+        record("one", request_id="r-1"),
+    ][::order]
+    assert writer.write([first, second]) == [first, None]
+
+
 def test_an_id_has_one_row_per_role(writer, log_url, record):
     writer.write([record("one")])
     [shadow] = writer.write([record("one", role="shadow", request_hash="b" * 32)])

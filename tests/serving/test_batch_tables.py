@@ -240,6 +240,7 @@ def lines(transactions, change):
         (lambda t: [t[0].replace("V7", "W7"), *t[1:]], "no column of this name"),
         (lambda t: [*t, "\0" * 5], "NUL"),
         (lambda t: [row.replace(",", ";") for row in t], "no column of this name"),
+        (lambda t: [f"{t[0]},{'x' * 140_000}", *(f"{row},1" for row in t[1:])], "no header that can be read"),
     ],
 )
 def test_a_broken_csv_is_refused_before_anything_is_scored(server, served_root, transactions, change, reason):
@@ -248,6 +249,47 @@ def test_a_broken_csv_is_refused_before_anything_is_scored(server, served_root, 
     assert answer.status_code == 422
     assert reason in answer.text
     assert in_log(served_root) == before
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined"])
+def test_a_form_in_no_charset_at_all_is_refused(server, transactions, charset):
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n'
+        b"Content-Type: text/csv\r\n\r\n" + as_csv(transactions(1)) + b"\r\n--x--\r\n"
+    )
+    answer = post(server, form, f"multipart/form-data; boundary=x; charset={charset}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["type"] == "multipart_invalid"
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a\u2028b", "a\x85b", "a\x0bb", 'a "b"'])
+def test_a_header_is_read_as_its_rows_are(server, transactions, name):
+    rows = read(post(server, as_csv(table(transactions(2), **{name: ["first", "second"]})), CSV))
+    assert [row[name] for row in rows] == ["first", "second"]
+    assert not any(row["error"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"\xff", b"a"]),
+        pa.array([b"\xff", b"a"], pa.binary(1)),
+        pa.array([b"\xff", b"a"], pa.large_binary()),
+        pa.array([b"0" * 16, b"1" * 16], pa.uuid()),
+        pa.array([1, 2], pa.timestamp("ns", "Mars/Olympus")),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_columns_that_csv_cannot_have_are_refused_before_anything_is_scored(
+    server, served_root, transactions, column
+):
+    content = as_parquet(table(transactions(2)).append_column("mark", column))
+    before = in_log(served_root)
+    answer = post(server, content, PARQUET, Accept=CSV)
+    assert answer.status_code == 406
+    assert answer.json()["detail"][0]["loc"] == ["body", "mark"]
+    assert in_log(served_root) == before
+    assert post(server, content, PARQUET).status_code == 200
 
 
 def test_csv_is_utf8(server, transactions):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fraud_kedro.errors import BundleError
 from fraud_kedro.schema import EPOCH, ResolvedSchema
+from fraud_kedro.serving.answers import encode
 from fraud_kedro.serving.requests import InvalidRequestError, RequestFormat
 
 ORIGIN = datetime(2013, 9, 1, tzinfo=UTC)
@@ -109,6 +110,13 @@ def test_a_field_given_twice_is_named_however_it_is_written(transaction, name, e
 @given(name=st.text(max_size=200).filter(lambda n: n not in {*FEATURES, "transaction_id"}))
 def test_a_field_of_another_table_is_named(name):
     assert problems({**dict.fromkeys(FEATURES, 1.0), name: 1}) == {name[:100]: "extra_forbidden"}
+
+
+def test_half_a_character_in_a_name_is_answered_with_a_mark_in_its_place():
+    body = b'{"\\ud800": 1}'
+    with pytest.raises(InvalidRequestError) as caught:
+        FORMAT.decode(body)
+    assert json.loads(encode(caught.value.errors))[-1]["loc"] == ["body", "?"]
 
 
 def test_long_lists_of_errors_are_cut():

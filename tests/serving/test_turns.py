@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from fraud_kedro.prediction_log import open_for_reading
+from fraud_kedro.serving.metrics import PREDICTIONS
 from fraud_kedro.serving.runtime import Runtime
 from fraud_kedro.serving.settings import ServingSettings
 from fraud_kedro.serving.turns import Turns
@@ -84,6 +85,29 @@ def test_the_same_transaction_twice_at_once_is_logged_once(root, transactions):
     assert [reply.status for reply in replies] == [200, 200, 409]
     assert replies[0].body == replies[1].body
     assert len(rows(root)) == 1
+
+
+def counted():
+    return sum(
+        sample.value
+        for metric in PREDICTIONS.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+
+
+def test_what_is_logged_once_is_counted_once(root, transactions):
+    same, other = (t | {"transaction_id": "same"} for t in transactions(2))
+    twice = {"transactions": [t | {"transaction_id": "in a batch"} for t in (same, same, other)]}
+
+    async def ask(runtime):
+        before = counted()
+        await asyncio.gather(*(runtime.predictor.predict(body(one)) for one in (same, other, same, same)))
+        single = counted() - before
+        await runtime.predictor.batches.answer_json(body(twice))
+        return single, counted() - before - single
+
+    assert in_process(root, ask) == (1, 1)
 
 
 def test_a_transaction_is_answered_by_the_model_it_came_to(root, make_bundle, transactions):

@@ -139,7 +139,11 @@ class GroupCommit:
         ------
         LogFullError
             If too many records wait already.
+        PredictionLogError
+            If it is closed.
         """
+        if self._closed:
+            raise PredictionLogError("The prediction log has been closed.")
         if self.waiting >= self._waiting_limit:
             raise LogFullError(
                 f"{self.waiting} predictions wait already for the prediction log, which is slow or "

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
+from operator import itemgetter
 from typing import cast
 
 import sqlalchemy as sa
@@ -252,7 +253,8 @@ class _PostgresWriter(PredictionWriter):
 
     def _commit(self, records: Sequence[PredictionRecord], patience: float) -> Stored | None:
         # In one order everywhere: two batches with the same ids would wait for each other for ever.
-        rows = sorted(records)
+        # By id and role alone: of the same ones the first counts, and what follows may be None.
+        rows = sorted(records, key=_id_and_role)
         deadline = time.monotonic() + self._retry_seconds
         wait = _FIRST_RETRY_SECONDS
         while True:
@@ -290,6 +292,9 @@ class _PostgresWriter(PredictionWriter):
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+_id_and_role = itemgetter(0, 1)
 
 
 def key_of(record: PredictionRecord) -> tuple[str, bool]:

@@ -180,23 +180,30 @@ class BatchPipeline:
             answered with an error.
         """
         behind: deque[_Committing] = deque()
-        failure: PredictionLogError | None = None
+        failures: list[PredictionLogError] = []
         begun = False
-        for part, scores in self._scored(parts, serving.champion):
-            transactions = part.transactions()
-            records = self._judge.many(
-                serving, transactions, scores.result(), datetime.now(UTC), [request_id] * len(transactions)
-            )
-            commit = self._committing.submit(self._commit, serving.commits, records, failure)
-            behind.append((part, transactions, records, commit))
-            if len(behind) > _BEHIND:
-                answered, failure = self._settled(serving.roles, behind.popleft(), begun)
+        try:
+            for part, scores in self._scored(parts, serving.champion):
+                transactions = part.transactions()
+                records = self._judge.many(
+                    serving,
+                    transactions,
+                    scores.result(),
+                    datetime.now(UTC),
+                    [request_id] * len(transactions),
+                )
+                commit = self._committing.submit(self._commit, serving.commits, records, failures)
+                behind.append((part, transactions, records, commit))
+                if len(behind) > _BEHIND:
+                    yield self._settled(serving.roles, behind.popleft(), begun)
+                    begun = True
+            while behind:
+                yield self._settled(serving.roles, behind.popleft(), begun)
                 begun = True
-                yield answered
-        for committing in behind:
-            answered, failure = self._settled(serving.roles, committing, begun)
-            begun = True
-            yield answered
+        finally:
+            # Of a client that has hung up: what is committed is counted, though nobody is answered.
+            while behind:
+                self._settled(serving.roles, behind.popleft(), begun=True)
 
     def close(self) -> None:
         """Finish what is under way."""
@@ -216,10 +223,11 @@ class BatchPipeline:
         yield from ahead
 
     def _commit(
-        self, commits: GroupCommit, records: list[PredictionRecord], failure: PredictionLogError | None
+        self, commits: GroupCommit, records: list[PredictionRecord], failures: list[PredictionLogError]
     ) -> _Committed:
-        if failure is not None:
-            return failure
+        # Kept by this thread: the next part is handed over before the failure of this one is seen.
+        if failures:
+            return failures[0]
         stored: list[PredictionRecord | None] = []
         try:
             for first in range(0, len(records), _ROWS_PER_COMMIT):
@@ -227,12 +235,11 @@ class BatchPipeline:
                 stored += commits.write(records[first : first + _ROWS_PER_COMMIT])
         except PredictionLogError as error:
             # What is committed already stays so, and is answered when the batch is sent again.
+            failures.append(error)
             return error
         return stored
 
-    def _settled(
-        self, roles: Roles, committing: _Committing, begun: bool
-    ) -> tuple[Answered, PredictionLogError | None]:
+    def _settled(self, roles: Roles, committing: _Committing, begun: bool) -> Answered:
         part, transactions, records, commit = committing
         committed = commit.result()
         if isinstance(committed, PredictionLogError):
@@ -244,14 +251,15 @@ class BatchPipeline:
                 RowError(part.first + row, record.transaction_id, [_unlogged(part.first + row)])
                 for row, record in zip(part.rows, records, strict=True)
             ]
-            return Answered(part, [], [], [], _ordered(part.errors, refused)), committed
+            return Answered(part, [], [], [], _ordered(part.errors, refused))
         if all(a is b for a, b in zip(committed, records, strict=True)):
             self._note(roles, transactions, records)
-            return Answered(part, part.rows, records, transactions, part.errors), None
+            return Answered(part, part.rows, records, transactions, part.errors)
         rows: list[int] = []
         stored: list[PredictionRecord] = []
         answered: list[Transaction] = []
-        new: list[tuple[Transaction, PredictionRecord]] = []
+        # By id: rows that repeat one share a moment as well.
+        new: dict[str, tuple[Transaction, PredictionRecord]] = {}
         conflicts: list[RowError] = []
         for row, asked, record, found in zip(part.rows, transactions, records, committed, strict=True):
             if found is None:
@@ -262,9 +270,9 @@ class BatchPipeline:
             stored.append(found)
             answered.append(asked)
             if found.timestamp == record.timestamp:
-                new.append((asked, found))
-        self._note(roles, [asked for asked, _ in new], [found for _, found in new])
-        return Answered(part, rows, stored, answered, _ordered(part.errors, conflicts)), None
+                new.setdefault(found.transaction_id, (asked, found))
+        self._note(roles, [asked for asked, _ in new.values()], [found for _, found in new.values()])
+        return Answered(part, rows, stored, answered, _ordered(part.errors, conflicts))
 
     def _note(
         self, roles: Roles, transactions: Sequence[Transaction], records: Sequence[PredictionRecord]

@@ -34,7 +34,7 @@ from fraud_kedro.serving.bodies import GONE, REQUEST_ID_KEY, BodyTooLargeError, 
 from fraud_kedro.serving.explaining import MOST_ROWS, ExplainedAnswer, explained_batch, wanted_reasons
 from fraud_kedro.serving.judging import Judge, Serving
 from fraud_kedro.serving.log_gate import LogGate
-from fraud_kedro.serving.metrics import REQUEST_SECONDS
+from fraud_kedro.serving.metrics import FAILURES, REQUEST_SECONDS
 from fraud_kedro.serving.model_store import ModelStore, ServedModel
 from fraud_kedro.serving.requests import InvalidRequestError
 from fraud_kedro.serving.settings import ServingSettings
@@ -148,6 +148,10 @@ class BatchService:
             reply = refusal(error.status, error.errors)
         except PredictionLogError as error:
             reply = self._unlogged(error)
+        except Exception:
+            logger.exception("A batch could not be answered.")
+            FAILURES.labels("defect").inc()
+            reply = refusal(500, "The service failed to answer. Its log says why.")
         except BaseException:
             self._executor.submit(run.close)
             raise

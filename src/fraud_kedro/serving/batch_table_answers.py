@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from fraud_kedro.serving.answers import encode
-from fraud_kedro.serving.batch import Answered
+from fraud_kedro.serving.batch import Answered, broken
 from fraud_kedro.serving.batch_answers import Explain, row_error, timestamp_texts
 from fraud_kedro.serving.batch_arrays import number_column, text_column
 from fraud_kedro.serving.batch_formats import Format
@@ -35,6 +35,8 @@ ADDED = pa.schema(
 REASONS = pa.field("reasons", pa.string())
 #: What an added column is called where the model reads one of its name.
 RENAMED = "answer_"
+
+_HOLD_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 
 _ERROR = ADDED.get_field_index("error")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,6 +62,11 @@ class TableAnswers:
         The columns the model reads.
     explain : callable, optional
         Without it there is no column of reasons.
+
+    Raises
+    ------
+    BatchError
+        406 if a column that came cannot be written in CSV.
     """
 
     begun = True
@@ -84,6 +91,8 @@ class TableAnswers:
             else [_plain(f) if kind is Format.CSV else f for f in came if f.name not in taken]
         )
         self._schema = pa.schema([*fields, *added])
+        if kind is Format.CSV:
+            _check_writable(self._schema)
         self._out = _Out()
         self._has_header = False
         self._waiting: list[pa.RecordBatch] = []
@@ -217,3 +226,16 @@ def _plain(field: pa.Field) -> pa.Field:
     """The field as CSV can write it."""
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     return pa.field(field.name, kind)
+
+
+def _check_writable(schema: pa.Schema) -> None:
+    """Refuse columns that have no text, before a row is scored: Arrow tells by writing one."""
+    for field in schema:
+        try:
+            # Bytes would be written as they are, and CSV is UTF-8.
+            if any(holds(field.type) for holds in _HOLD_BYTES):
+                raise pa.ArrowInvalid
+            _csv(pa.RecordBatch.from_arrays([pa.nulls(1, field.type)], [field.name]))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            message = f"holds {field.type}, which CSV cannot have. Ask for Parquet, or leave the column out."
+            raise broken("not_acceptable", message, field.name[:100], status=406) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -117,8 +118,11 @@ class CsvSource:
 
     def _header(self) -> list[str]:
         self._file.seek(0)
-        start = self._file.read(_BLOCK_BYTES).decode("utf-8-sig", errors="ignore")
-        names = next((row for row in csv.reader(start.splitlines()) if row), None)
+        start = io.StringIO(self._file.read(_BLOCK_BYTES).decode("utf-8-sig", errors="ignore"), newline="")
+        try:
+            names = next((row for row in csv.reader(start) if row), None)
+        except csv.Error as error:
+            raise broken("csv_invalid", f"has no header that can be read: {error}") from error
         if names is None:
             raise broken("csv_empty", "is empty. The first line should name the columns.")
         if all(_NUMBER.fullmatch(name.strip()) for name in names):

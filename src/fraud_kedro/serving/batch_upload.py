@@ -134,7 +134,8 @@ async def _from_form(request: Request, body: AsyncGenerator[bytes, None]) -> Upl
     parser = MultiPartParser(request.headers, body, max_files=1, max_fields=0)
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError, KeyError) as error:
+    # A charset that decodes nothing is a UnicodeError.
+    except (MultiPartException, FormParserError, KeyError, UnicodeError) as error:
         reason = getattr(error, "message", "") or "it cannot be read"
         raise broken("multipart_invalid", f"should have one file as the field `{FIELD}`: {reason}") from error
     upload = form.get(FIELD)

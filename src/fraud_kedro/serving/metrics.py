@@ -119,7 +119,6 @@ MODEL_INFO = Gauge(
     multiprocess_mode="livesum",
 )
 # The newest value wins: a gauge per worker would keep models that are gone.
-# The newest value wins: a gauge per worker would keep models that are gone.
 MODEL_VERSION = Gauge(
     "fraud_model_version",
     "Registry version of the champion that serves; 0 for a bundle without one.",

@@ -258,7 +258,7 @@ class RequestFormat:
         for name, value in given.items():
             problem = self.problem(name, value)
             if problem is not None:
-                errors.append(FieldError(problem[0], (*where, name[:_SHOWN_NAME]), problem[1]))
+                errors.append(FieldError(problem[0], (*where, _shown(name)), problem[1]))
         errors += [
             FieldError("repeated", (*where, name[:_SHOWN_NAME]), "is given more than once")
             for name in dict.fromkeys(repeated)
@@ -305,6 +305,11 @@ def _is_moment(value: Any) -> bool:
         return isinstance(msgspec.convert(value, datetime), datetime)
     except msgspec.ValidationError:
         return False
+
+
+def _shown(name: str) -> str:
+    """A name that is unknown, as an answer can hold it: JSON's escapes can make half a character."""
+    return name[:_SHOWN_NAME].encode(errors="replace").decode()
 
 
 def _kind(value: Any) -> str:

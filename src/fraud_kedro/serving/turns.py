@@ -32,7 +32,8 @@ class Turn:
     stored : asyncio.Future
         As `GroupCommit.add` gives it.
     record : PredictionRecord or None
-        The row for the log, once it is judged.
+        The row for the log, once it is judged; None where the same transaction is
+        judged at the same moment, whose row it is.
     """
 
     __slots__ = ("record", "request_id", "serving", "stored", "transaction")
@@ -98,8 +99,12 @@ class Turns:
             for turn in turns:
                 _fail(turn, error)
             return
+        seen: set[tuple[str, str]] = set()
         for turn, record in zip(turns, records, strict=True):
-            turn.record = record
+            asked = record.transaction_id, record.request_hash
+            if asked not in seen:
+                seen.add(asked)
+                turn.record = record
             try:
                 serving.commits.add(record, turn.stored)
             except PredictionLogError as error:
