@@ -39,3 +39,13 @@ def prediction_log_url(root: Path) -> str:
 def log_url(root: Path) -> str:
     """The prediction log: ``FRAUD_LOG_URL`` if set, else the default one."""
     return os.environ.get(LOG_VARIABLE) or prediction_log_url(root)
+
+
+def drift_verdict_file(root: Path) -> Path:
+    """The newest verdict about drift."""
+    return root / "08_reporting" / "monitoring" / "drift.json"
+
+
+def performance_file(root: Path) -> Path:
+    """The newest figures of performance over time."""
+    return root / "08_reporting" / "monitoring" / "performance.json"

@@ -39,10 +39,10 @@ def performance(now, recall=(0.8, 0.7, 0.9), *, version=CHAMPION, problem=None):
     )  # fmt: skip
 
 
-def verdict(now, kind="drift", *, days=1.0):
+def verdict(now, kind="drift", *, days=1.0, of=CHAMPION):
     return LastVerdict(
         verdict=kind, drift_detected=kind == "drift", reason="V4 has moved", until=now - timedelta(days=days),
-        rows=100, model_versions=(CHAMPION,),
+        rows=100, model_version=of,
     )  # fmt: skip
 
 
@@ -98,7 +98,10 @@ def test_a_verdict_of_drift_asks_for_a_new_model(now):
 def test_a_verdict_that_is_old_or_of_an_earlier_champion_says_nothing(now):
     assert "too old" in decided(now, drift=verdict(now, days=8)).unknown["drift"]
     young = decided(now, drift=verdict(now, days=2), champion=reigning(now, days=1))
-    assert young.unknown["drift"] == "the last look for drift was before this champion"
+    assert young.unknown["drift"] == "the last look for drift was at another champion"
+    others = decided(now, drift=verdict(now, of="fraud_detection_lightgbm_v2"))
+    assert others.unknown["drift"] == "the last look for drift was at another champion"
+    assert decided(now, drift=verdict(now, of=None)).retrain
     assert "too little data" in decided(now, drift=verdict(now, "insufficient_data")).unknown["drift"]
 
 

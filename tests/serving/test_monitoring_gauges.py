@@ -25,7 +25,7 @@ def value(gauge):
 
 @pytest.fixture
 def files(tmp_path):
-    folder = tmp_path / "08_reporting" / "monitoring" / "latest"
+    folder = tmp_path / "08_reporting" / "monitoring"
     folder.mkdir(parents=True)
     return folder
 
@@ -43,16 +43,18 @@ def performance(recall):
 def test_the_newest_files_are_shown_and_followed(tmp_path, files, make_bundle):
     metadata = make_bundle(tmp_path / "bundle").metadata
     gauges = MonitoringGauges(tmp_path)
-    (files / "verdict.json").write_text(json.dumps({"verdict": "drift", "until": "2026-06-02T00:00:00Z"}))
+    (files / "drift.json").write_text(json.dumps({"verdict": "drift", "until": "2026-06-02T00:00:00Z"}))
     (files / "performance.json").write_text(json.dumps(performance({"value": 0.5, "low": 0.4, "high": 0.6})))
     gauges.refresh("served", metadata)
     assert [value(gauge) for gauge in GAUGES] == [2, 1_780_358_400, 1_780_272_000, 0.5, 0.6]
     assert value(metrics.FLAG_RATE) == metadata.flag_rate
     assert value(metrics.MODEL_CREATED) == metadata.created.timestamp()
-    (files / "verdict.json").write_text(json.dumps({"verdict": "ok", "until": "2026-06-03T00:00:00Z"}))
+    (files / "drift.json").write_text(
+        json.dumps({"verdict": "ok", "window": {"until": "2026-06-03T00:00:00Z"}})
+    )
     (files / "performance.json").write_text(json.dumps(performance(None)))
     gauges.refresh("served", metadata)
-    assert value(metrics.DRIFT) == 0
+    assert (value(metrics.DRIFT), value(metrics.DRIFT_TIME)) == (0, 1_780_444_800)
     assert math.isnan(value(metrics.RECALL))
 
 
@@ -68,7 +70,7 @@ def test_the_limit_of_recall_is_the_lower_end_on_test_rows(tmp_path, make_bundle
 @pytest.mark.parametrize("content", [None, "", "[]", '{"versions": 3, "verdict": [], "until": 5}', "{broken"])
 def test_what_is_not_known_is_no_number(tmp_path, files, content):
     if content is not None:
-        for name in ("verdict.json", "performance.json"):
+        for name in ("drift.json", "performance.json"):
             (files / name).write_text(content)
     MonitoringGauges(tmp_path).refresh("served", None)
     assert all(math.isnan(value(gauge)) for gauge in (*GAUGES, metrics.FLAG_RATE, metrics.MODEL_CREATED))

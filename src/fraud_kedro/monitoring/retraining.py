@@ -196,8 +196,8 @@ def _drifted(
         return None, "nobody has looked for drift"
     if drift.until < now - timedelta(days=rule.max_age_days):
         return None, f"the last look for drift, {drift.until:%Y-%m-%d}, is too old"
-    if drift.until <= champion.created:
-        return None, "the last look for drift was before this champion"
+    if drift.until <= champion.created or drift.model_version not in (None, champion.model_version):
+        return None, "the last look for drift was at another champion"
     if drift.verdict == "insufficient_data":
         return None, f"too little data to see drift ({drift.reason})"
     if drift.verdict in rule.verdicts:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fraud_kedro.champion.bundle import BundleMetadata
+from fraud_kedro.locations import drift_verdict_file, performance_file
 from fraud_kedro.serving.metrics import (
     DRIFT,
     DRIFT_TIME,
@@ -35,13 +36,14 @@ class MonitoringGauges:
     Parameters
     ----------
     root : Path
-        The files are in ``08_reporting/monitoring/latest`` below it.
+        What the files are below.
     """
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / "08_reporting" / "monitoring" / "latest"
+        self._verdict = drift_verdict_file(root)
+        self._performance = performance_file(root)
         # By file: when it was changed last, and what it held.
-        self._read: dict[str, tuple[tuple[int, int], Mapping[str, Any]]] = {}
+        self._read: dict[Path, tuple[tuple[int, int], Mapping[str, Any]]] = {}
 
     def refresh(self, model_version: str | None, metadata: BundleMetadata | None) -> None:
         """Set the gauges; a file that is not there, or is none of ours, leaves its gauges unknown.
@@ -53,10 +55,10 @@ class MonitoringGauges:
         metadata : BundleMetadata or None
             Its bundle's.
         """
-        verdict = self._document("verdict.json")
+        verdict = self._document(self._verdict)
         DRIFT.set(_VERDICTS.get(str(verdict.get("verdict")), UNKNOWN))
-        DRIFT_TIME.set(_seconds(verdict.get("until")))
-        performance = self._document("performance.json")
+        DRIFT_TIME.set(_seconds(_until(verdict)))
+        performance = self._document(self._performance)
         PERFORMANCE_TIME.set(_seconds(performance.get("as_of")))
         recall = _recall(performance, model_version)
         RECALL.set(_number(recall.get("value")))
@@ -66,13 +68,12 @@ class MonitoringGauges:
         FLAG_RATE.set(_number(metadata.flag_rate if metadata else None))
         MODEL_CREATED.set(UNKNOWN if metadata is None else metadata.created.timestamp())
 
-    def _document(self, name: str) -> Mapping[str, Any]:
-        file = self._folder / name
+    def _document(self, file: Path) -> Mapping[str, Any]:
         try:
             found = file.stat()
             changed = (found.st_mtime_ns, found.st_ino)
-            if name in self._read and self._read[name][0] == changed:
-                return self._read[name][1]
+            if file in self._read and self._read[file][0] == changed:
+                return self._read[file][1]
             document = json.loads(file.read_bytes())
         except FileNotFoundError:
             return {}
@@ -80,8 +81,13 @@ class MonitoringGauges:
             logger.warning("%s cannot be shown to Prometheus: %s", file, error)
             return {}
         kept = document if isinstance(document, dict) else {}
-        self._read[name] = (changed, kept)
+        self._read[file] = (changed, kept)
         return kept
+
+
+def _until(verdict: Mapping[str, Any]) -> object:
+    window = verdict.get("window")
+    return verdict.get("until", window.get("until") if isinstance(window, dict) else None)
 
 
 def _recall(performance: Mapping[str, Any], model_version: str | None) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from fraud_kedro.schema import TransactionSchema
 
 NOW = datetime.now(UTC)
 VERDICT = (
-    '{"verdict": "drift", "drift_detected": true, "reason": "V4 has moved", "rows": 9, "model_versions": [], '
+    '{"verdict": "drift", "drift_detected": true, "reason": "V4 has moved", "rows": 9, '
     f'"until": "{NOW.isoformat()}"}}'
 )
 
