@@ -43,6 +43,10 @@ run: $(READY) ## Train a champion end to end: kedro run. Options in ARGS="--env 
 serve: $(READY) ## Serve the champion on 127.0.0.1:8000: bentoml serve.
 	@$(BIN)/bentoml serve $(ARGS)
 
+.PHONY: rehearsal
+rehearsal: $(READY) ## Play drift, alarm, retraining and swap, in a temporary folder.
+	@$(BIN)/python -m fraud_kedro.simulation.rehearsal $(ARGS)
+
 .PHONY: test
 test: $(READY) ## Run the whole test suite. Options in ARGS="-m 'not slow'".
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)

@@ -39,7 +39,11 @@ from fraud_kedro.champion.registry import BUNDLE_TAG, CHECKSUM_TAG, MODEL_NAME
 from fraud_kedro.schema import ResolvedSchema
 
 # Of the quick run, which takes a minute.
-_SHARED_RUN = ("tests/end_to_end/test_quick_run.py", "tests/end_to_end/test_readme.py")
+_SHARED_RUN = (
+    "tests/end_to_end/test_quick_run.py",
+    "tests/end_to_end/test_readme.py",
+    "tests/end_to_end/test_retraining.py",
+)
 
 
 class _ByFile(LoadFileScheduling):

@@ -22,10 +22,19 @@ from fraud_kedro.settings import CONFIG_LOADER_ARGS
 ENVIRONMENTS = ("base", "quick", "creditcard")
 
 # Made by a hook from the catalog; a search's rows and folds, which are cheap to draw again; transactions
-# of the log and of a bundle, which stay where retention and checksums reach them.
-IN_MEMORY = {"data_source", "search_rows", "drift_reference", "drift_window"}
-# Of a model in service: they run again and again, and not at the end of a training.
-ON_THEIR_OWN = {"monitoring"}
+# of the log and of a bundle, which stay where retention and checksums reach them; what the registry holds
+# already; the next table's source.
+IN_MEMORY = {
+    "data_source",
+    "search_rows",
+    "drift_reference",
+    "drift_window",
+    "reigning_champion",
+    "next_data_source",
+}
+
+# Of which `__default__` is made; the others keep its champion good.
+TRAINING_WAY = ("data_processing", "tuning", "training", "export")
 
 # Folders of what the graph shows in a layer. Figures for people lie in 08_reporting, whatever they are about.
 FOLDERS = {
@@ -325,16 +334,22 @@ def test_a_node_without_a_name_is_found():
     assert unlike_their_function([nameless, misnamed]) == {"length"}
 
 
-def test_the_default_pipeline_is_all_that_makes_a_champion_in_one(pipelines):
-    parts = {
-        node.name
-        for name, pipeline in pipelines.items()
-        if name not in {"__default__", *ON_THEIR_OWN}
-        for node in pipeline.nodes
-    }
+def test_the_default_pipeline_is_the_way_of_training_in_one(pipelines):
+    parts = {node.name for name in TRAINING_WAY for node in pipelines[name].nodes}
     assert {node.name for node in pipelines["__default__"].nodes} == parts
     free = {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")}
     assert free == {"raw_transactions", "data_source"}
+
+
+def test_a_retraining_is_the_way_of_training_from_the_next_table_on(pipelines):
+    names = {node.name for node in pipelines["retraining"].nodes}
+    own = {"retraining.build_next_table", "remember_retraining"}
+    assert names == {node.name for node in pipelines["__default__"].nodes} | own
+    [first] = [node for node in pipelines["retraining"].nodes if node.func.__name__ == "prepare_transactions"]
+    assert first.inputs[0] == "next_transactions"
+    inputs = pipelines["retraining"].inputs()
+    assert "params:retraining.split" in inputs
+    assert "params:split" not in inputs
 
 
 def test_every_algorithm_is_tuned_trained_and_exported(pipelines):

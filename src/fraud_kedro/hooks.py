@@ -129,10 +129,10 @@ class InputsHook:
             If ``--params`` names a parameter that the environment does not have.
         """
         _require_known(run_params.get("runtime_params") or {}, self._parameters)
-        missing: dict[str, list[str]] = {}
+        missing: dict[str, dict[str, str]] = {}
         for name in sorted(pipeline.inputs()):
             if not (name.startswith("params:") or name == "parameters" or _is_there(catalog, name)):
-                missing.setdefault(_maker(name), []).append(_location(catalog, name))
+                missing.setdefault(_maker(name), {})[name] = _location(catalog, name)
         if missing:
             order = ["", *pipelines]
             clauses = [_not_found(maker, missing[maker]) for maker in sorted(missing, key=order.index)]
@@ -286,14 +286,15 @@ def _name_of(location: str) -> str:
     return parts[-1].split(".")[0] if parts else location
 
 
-def _not_found(maker: str, files: list[str]) -> str:
+def _not_found(maker: str, files: Mapping[str, str]) -> str:
+    name, file = next(iter(files.items()))
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     remedy = (
         f"run `kedro run --pipeline={maker}` first"
         if maker
-        else "put the table there, or name another file in the catalog (`raw_transactions`)"
+        else f"put the table there, or name another file in the catalog (`{name}`)"
     )
-    return f"{files[0]}{more} not found: {remedy}"
+    return f"{file}{more} not found: {remedy}"
 
 
 def _maker(name: str) -> str:

@@ -44,3 +44,13 @@ def log_url(root: Path) -> str:
 def drift_page(root: Path) -> Path:
     """The newest page about drift; what belongs to it lies beside it."""
     return root / "08_reporting" / "monitoring" / "drift.html"
+
+
+def drift_verdict_file(root: Path) -> Path:
+    """The newest verdict about drift."""
+    return drift_page(root).with_suffix(".json")
+
+
+def performance_file(root: Path) -> Path:
+    """The newest figures of performance over time."""
+    return root / "08_reporting" / "monitoring" / "performance.json"

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fraud_kedro.errors import PredictionLogError
-from fraud_kedro.prediction_log import open_for_reading, open_for_writing
+from fraud_kedro.prediction_log import Label, open_for_reading, open_for_writing, write_labels
 
 
 def test_a_window_takes_its_start_and_leaves_its_end(writer, log_url, record):
@@ -58,3 +58,51 @@ def test_a_log_of_a_newer_release_is_an_error_for_both(log_url):
         open_for_reading(log_url)
     with pytest.raises(PredictionLogError, match=r"'9999', which this release does not know"):
         open_for_writing(log_url)
+
+
+def test_labels_that_were_not_known_or_had_not_come_by_then_do_not_count(writer, record, log_url):
+    writer.write([record("a"), record("b"), record("c")])
+    moment = datetime(2026, 6, 1, tzinfo=UTC)
+    day = timedelta(days=1)
+    write_labels(writer.engine, [Label("a", 0, moment - day)], received_at=moment - day)
+    write_labels(writer.engine, [Label("a", 1, moment + day)], received_at=moment + day)
+    # Known before, told after.
+    write_labels(writer.engine, [Label("b", 1, moment - day)], received_at=moment + day)
+    reader = open_for_reading(log_url)
+    columns = ["transaction_id"]
+    then = {r["transaction_id"]: r["label"] for r in reader.labelled(columns=columns, known_by=moment)}
+    now = {r["transaction_id"]: r["label"] for r in reader.labelled(columns=columns)}
+    reader.close()
+    assert then == {"a": 0, "b": None, "c": None}
+    assert now == {"a": 1, "b": 1, "c": None}
+
+
+def test_single_features_are_read_as_numbers_and_shadow_scores_left_out(writer, record, log_url):
+    writer.write(
+        [
+            record("a", features='{"Amount": 12.5, "an odd.name": 3}'),
+            record("a", role="shadow"),
+            record("b", features='{"V1": 1}'),
+            record("c", features=None),
+        ]
+    )
+    reader = open_for_reading(log_url)
+    names = ["Amount", "an odd.name"]
+    found = [*reader.labelled(columns=["transaction_id"], numbers=names, answers_only=True)]
+    reader.close()
+    assert [[row[key] for key in ("transaction_id", *names)] for row in found] == [
+        ["a", 12.5, 3.0], ["b", None, None], ["c", None, None],
+    ]  # fmt: skip
+
+
+def test_every_label_is_read_with_whether_it_has_a_prediction(writer, record, log_url):
+    moment = datetime(2026, 6, 1, tzinfo=UTC)
+    writer.write([record("a")])
+    write_labels(writer.engine, [Label("a", 0, None), Label("gone", 1, None)], received_at=moment)
+    write_labels(writer.engine, [Label("a", 1, None)], received_at=moment)
+    reader = open_for_reading(log_url)
+    found = [(row["transaction_id"], row["label"], bool(row["predicted"])) for row in reader.labels()]
+    waiting = reader.labels_without_prediction()
+    reader.close()
+    assert found == [("a", 0, True), ("gone", 1, False), ("a", 1, True)]
+    assert waiting == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from fraud_kedro.locations import (
     root_folder,
     tracking_uri,
 )
-from fraud_kedro.prediction_log import open_for_reading
+from fraud_kedro.prediction_log import PredictionReader, open_for_reading
 
 MOST_DAYS = 36_500
 
@@ -53,39 +52,59 @@ def _comparison(chosen: argparse.Namespace) -> dict[str, object]:
     # Here, so that what is missing can be said.
     from fraud_kedro.monitoring.comparison import compare_versions
 
-    # From the environment alone: a command line is seen by every user of the machine, passwords too.
-    reader = open_for_reading(log_url(root_folder()))
-    try:
+    with _log() as reader:
         return compare_versions(
             reader,
             since=datetime.now(UTC) - timedelta(days=chosen.days),
             most_rows=chosen.rows,
             repetitions=chosen.repetitions,
         )
+
+
+def _performance(chosen: argparse.Namespace) -> dict[str, object]:
+    from fraud_kedro.evaluation.thresholds import Costs
+    from fraud_kedro.monitoring.performance import performance_over_time
+    from fraud_kedro.monitoring.settled import LabelOptions
+
+    with _log() as reader:
+        found = performance_over_time(
+            reader,
+            days=chosen.days,
+            by=chosen.by,
+            labels=LabelOptions(maturity_days=chosen.maturity_days, unlabelled=chosen.unlabelled),
+            costs=Costs(review_cost=chosen.review_cost, false_decline_cost=chosen.false_decline_cost),
+            amount=chosen.amount,
+            most_rows=chosen.rows,
+            repetitions=chosen.repetitions,
+        )
+    return found.model_dump(mode="json")
+
+
+@contextmanager
+def _log() -> Iterator[PredictionReader]:
+    # From the environment alone: a command line is seen by every user of the machine, passwords too.
+    reader = open_for_reading(log_url(root_folder()))
+    try:
+        yield reader
     finally:
         reader.close()
 
 
 def _drift(chosen: argparse.Namespace) -> dict[str, object]:
-    os.nice(chosen.nice)
     from fraud_kedro.monitoring.drift import run_drift
     from fraud_kedro.monitoring.drift_files import new_run_id
     from fraud_kedro.monitoring.drift_options import DriftOptions
 
     root = root_folder()
-    reader = open_for_reading(log_url(root))
-    try:
-        with _champion(root, chosen.version) as bundle:
-            verdict = run_drift(
-                reader,
-                bundle,
-                drift_page(root),
-                DriftOptions(days=chosen.days),
-                run_id=chosen.run_id or new_run_id(),
-            )
-        return verdict.model_dump(mode="json")
-    finally:
-        reader.close()
+    with _log() as reader, _champion(root, chosen.version) as bundle:
+        verdict = run_drift(
+            reader,
+            bundle,
+            drift_page(root),
+            DriftOptions(days=chosen.days),
+            run_id=chosen.run_id or new_run_id(),
+        )
+    return verdict.model_dump(mode="json")
 
 
 @contextmanager
@@ -126,19 +145,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     comparison = commands.add_parser("comparison", help="versions side by side, from log and labels")
-    comparison.add_argument("--days", type=float, default=30, help="of predictions (default 30)")
-    comparison.add_argument(
-        "--rows", type=int, default=200_000, help="newest predictions read at most (default 200000)"
-    )
+    comparison.set_defaults(run=_comparison)
+    performance = commands.add_parser("performance", help="performance over time, by settled labels")
+    performance.set_defaults(run=_performance)
+    for command, rows in ((comparison, 200_000), (performance, 500_000)):
+        command.add_argument("--days", type=_days, default=30, help="of predictions (default 30)")
+        command.add_argument(
+            "--rows", type=int, default=rows, help=f"newest predictions read at most (default {rows})"
+        )
     comparison.add_argument(
         "--repetitions", type=int, default=500, help="bootstrap draws of an interval (default 500)"
     )
-    comparison.set_defaults(run=_comparison)
+    performance.add_argument(
+        "--repetitions", type=int, default=200, help="bootstrap draws of an interval (default 200)"
+    )
+    performance.add_argument("--by", choices=["day", "week"], default="day", help="period (default day)")
+    performance.add_argument(
+        "--maturity-days", type=float, default=30, help="wait for a label (default 30 days)"
+    )
+    performance.add_argument(
+        "--unlabelled",
+        choices=["legitimate", "unknown"],
+        default="legitimate",
+        help="what silence means after that (default legitimate)",
+    )
+    performance.add_argument("--amount", help="name of the amount; without it nothing is said of costs")
+    performance.add_argument("--review-cost", type=float, default=3.0, help="(default 3)")
+    performance.add_argument("--false-decline-cost", type=float, default=20.0, help="(default 20)")
     drift = commands.add_parser("drift", help="the verdict on drift; its report is kept below the root")
     drift.add_argument("--days", type=_days, default=30, help="of predictions (default 30)")
     drift.add_argument("--version", type=int, help="of the champion, where the local copy may be another")
     drift.add_argument("--run-id", help="what the report is called (default: by the time)")
-    drift.add_argument("--nice", type=int, default=0, help="lower the priority by so much (default 0)")
     drift.set_defaults(run=_drift)
     return parser
 

@@ -121,6 +121,9 @@ class PredictionReader:
         until: datetime | None = None,
         role: Role | None = None,
         columns: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+        known_by: datetime | None = None,
+        answers_only: bool = False,
         limit: int | None = None,
     ) -> Iterator[Mapping[str, Any]]:
         """Read predictions with the latest label of their transaction, newest first, streamed.
@@ -132,6 +135,13 @@ class PredictionReader:
         role : {"champion", "challenger", "shadow"}, optional
         columns : sequence of str
             Of `predictions`; all of them if it is empty.
+        numbers : sequence of str
+            Features that are read each as a column of its own, None where a row has
+            no such number: quicker than all `features` of each row.
+        known_by : datetime, optional
+            Labels that were known, or that came, later than this do not count.
+        answers_only : bool
+            Leave out shadow scores.
         limit : int, optional
             Read so many at most.
 
@@ -147,17 +157,23 @@ class PredictionReader:
             If the database cannot be reached.
         """
         earlier = labels.alias()
+        known = (
+            () if known_by is None else (earlier.c.labelled_at <= known_by, earlier.c.received_at <= known_by)
+        )
         latest = (
             sa.select(earlier.c.sequence)
-            .where(earlier.c.transaction_id == predictions.c.transaction_id)
+            .where(earlier.c.transaction_id == predictions.c.transaction_id, *known)
             .order_by(earlier.c.labelled_at.desc(), earlier.c.sequence.desc())
             .limit(1)
             .scalar_subquery()
         )
-        chosen = [predictions.c[name] for name in columns] or [*predictions.c]
+        chosen: list[sa.ColumnElement[Any]] = [predictions.c[name] for name in columns] or [*predictions.c]
+        chosen += [predictions.c.features[name].as_float().label(name) for name in numbers]
         statement = sa.select(*chosen, labels.c.label, labels.c.labelled_at).select_from(
             predictions.outerjoin(labels, labels.c.sequence == latest)
         )
+        if answers_only:
+            statement = statement.where(predictions.c.role != "shadow")
         statement = (
             _windowed(statement, since, until, role)
             .order_by(predictions.c.timestamp.desc(), predictions.c.transaction_id, predictions.c.role)
@@ -166,6 +182,46 @@ class PredictionReader:
         with mending(self._engine.url), self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement):
                 yield dict(row._mapping)
+
+    def labels(self) -> Iterator[Mapping[str, Any]]:
+        """Read every label that was ever given, in the order they came, streamed.
+
+        Yields
+        ------
+        mapping
+            ``transaction_id``, ``label``, ``labelled_at``, ``received_at``, and
+            ``predicted``: whether the log has a prediction for the transaction.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        predicted = sa.exists().where(predictions.c.transaction_id == labels.c.transaction_id)
+        statement = sa.select(
+            labels.c.transaction_id,
+            labels.c.label,
+            labels.c.labelled_at,
+            labels.c.received_at,
+            predicted.label("predicted"),
+        ).order_by(labels.c.sequence)
+        with mending(self._engine.url), self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement):
+                yield dict(row._mapping)
+
+    def labels_without_prediction(self) -> int:
+        """Count the transactions that were labelled and never predicted; their labels wait.
+
+        Raises
+        ------
+        PredictionLogError
+            If the database cannot be reached.
+        """
+        predicted = sa.exists().where(predictions.c.transaction_id == labels.c.transaction_id)
+        statement = sa.select(sa.func.count(labels.c.transaction_id.distinct())).where(~predicted)
+        with mending(self._engine.url), self._engine.connect() as connection:
+            found: int = connection.execute(statement).scalar_one()
+            return found
 
     def summary(self) -> dict[str, Any]:
         """Size and age of the log.

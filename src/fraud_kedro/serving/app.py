@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -36,6 +36,7 @@ from fraud_kedro.serving.documents import (
     Health,
     ModelComparison,
     ModelDescription,
+    Performance,
     Prediction,
     Problems,
     Refusal,
@@ -195,6 +196,7 @@ def _add_probes(app: FastAPI, runtime: Runtime) -> None:
     @app.get("/metrics", response_class=Response, tags=["operation"])
     async def metrics() -> Response:
         """Give Prometheus' metrics over all workers."""
+        runtime.show_monitoring()
         if runtime.log.commits is not None:
             LOG_WAITING.set(runtime.log.commits.waiting)
         return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
@@ -211,7 +213,19 @@ def _add_model(app: FastAPI, runtime: Runtime) -> None:
     )
     async def comparison(days: Annotated[int, Query(ge=1, le=366)] = 30) -> Response:
         """Compare versions by the prediction log and the labels that have come; kept for some seconds."""
-        return to_response(await runtime.comparison.compare(days))
+        return to_response(await runtime.comparison.compute(f"--days={days}"))
+
+    @app.get(
+        "/monitoring/performance",
+        response_model=Performance,
+        responses={503: _REFUSALS[503]},
+        tags=["monitoring"],
+    )
+    async def performance(
+        days: Annotated[int, Query(ge=1, le=366)] = 30, by: Literal["day", "week"] = "day"
+    ) -> Response:
+        """Measure performance over time by the labels that have come, an estimate where they have not."""
+        return to_response(await runtime.measure_performance(days, by))
 
     @app.post("/model/reload", response_model=ReloadResult, tags=["model"])
     async def reload() -> ReloadResult:

@@ -336,6 +336,89 @@ class DriftSummary(_Document):
     notes: list[str]
 
 
+class PerformanceFigures(_Document):
+    """What labels say; costs are null where amounts are not logged."""
+
+    recall: Figure
+    precision: Figure
+    average_precision: Figure
+    expected_cost: Figure | None = Field(description="Mean cost of a transaction.")
+    savings: Figure | None = Field(description="Share of the frauds' amounts that was saved.")
+
+
+class PerformanceEstimate(_Document):
+    """What the calibrated probabilities promise before labels come: as true as the calibration is."""
+
+    frauds: float
+    recall: float | None
+    precision: float | None
+    average_precision: float | None
+    expected_cost: float | None
+    savings: float | None
+
+
+class DeclinedTransactions(_Document):
+    """They never mature: only reviewed ones have a label, and count in the figures."""
+
+    transactions: int
+    reviewed: int
+    frauds: int
+
+
+class VersionPerformance(_Document):
+    """One version's transactions."""
+
+    model_version: str
+    predictions: int
+    flagged: int
+    settled: int = Field(description="Known to be one thing or the other.")
+    waiting: int = Field(description="Too young for that.")
+    frauds: int = Field(description="Among the settled ones.")
+    declined: DeclinedTransactions
+    basis: Literal["labels", "estimate"] = Field(description="Whether there are figures, or the estimate.")
+    figures: PerformanceFigures | None
+    figures_problem: str | None
+    estimate: PerformanceEstimate
+
+
+class PeriodPerformance(VersionPerformance):
+    """Those that arrived in one period, UTC."""
+
+    start: datetime
+    end: datetime
+
+
+class LabelPolicy(_Document):
+    """How long a transaction waits for its label, and what it is without one."""
+
+    maturity_days: float
+    unlabelled: Literal["legitimate", "unknown"]
+
+
+class Prices(_Document):
+    """What decisions cost; a missed fraud costs its amount."""
+
+    review_cost: float
+    false_decline_cost: float
+
+
+class Performance(_Document):
+    """Performance over time, from the prediction log and the labels that have come."""
+
+    as_of: datetime
+    since: datetime
+    until: datetime
+    by: Literal["day", "week"]
+    rows: int
+    is_all: bool = Field(description="false where older ones within the days were left out.")
+    labels: LabelPolicy
+    prices: Prices
+    labels_without_prediction: int
+    from_the_future: int = Field(description="Arrived later than now, by another host's clock.")
+    versions: list[VersionPerformance]
+    periods: list[PeriodPerformance]
+
+
 class ReloadResult(_Document):
     """What a reload did."""
 

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +24,7 @@ from fraud_kedro.locations import drift_page
 from fraud_kedro.serving.answers import Reply, encode, refusal
 from fraud_kedro.serving.documents import DriftRequest
 from fraud_kedro.serving.model_store import ModelStore
+from fraud_kedro.serving.monitoring_process import MODULE, start_monitoring
 from fraud_kedro.serving.requests import FieldError
 from fraud_kedro.serving.settings import ServingSettings
 
@@ -34,13 +33,11 @@ logger = logging.getLogger(__name__)
 #: A request is answered by then, with the verdict or with where to ask for it.
 MOST_SECONDS = 60.0
 
-_NICE = 10
 _LOOK_SECONDS = 0.2
 # A worker that has made a marker starts its process at once, unless it dies in between.
 _STARTING_SECONDS = 10.0
 _RETRY_SECONDS = 5
 _RUN_ID = re.compile(r"[0-9A-Za-z-]{1,40}")
-_MODULE = "fraud_kedro.monitoring"
 
 
 class _Run(NamedTuple):
@@ -169,24 +166,10 @@ class DriftRuns:
         return run.id
 
     async def _spawn(self, run: _Run) -> asyncio.subprocess.Process:
-        settings, current = self._settings, self._models.current
+        current = self._models.current
         version = [] if current is None else [f"--version={current.version}"]
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _MODULE, "drift",
-            f"--days={run.days}", f"--run-id={run.id}", f"--nice={_NICE}", *version,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={
-                **os.environ,
-                "FRAUD_ROOT": str(settings.root),
-                # Not on the command line, which every user of the machine sees: both may hold a password.
-                "FRAUD_LOG_URL": settings.prediction_log,
-                "FRAUD_MLFLOW_TRACKING_URI": settings.registry,
-                "OMP_NUM_THREADS": "1",
-                "DO_NOT_TRACK": "1",
-            },
-        )  # fmt: skip
+        options = (f"--days={run.days}", f"--run-id={run.id}", *version)
+        return await start_monitoring(self._settings, "drift", *options, keep_output=False)
 
     async def _follow(self, run: _Run, process: asyncio.subprocess.Process) -> None:
         """Wait for a run's process, and keep what it says if it fails."""
@@ -240,7 +223,7 @@ def _read(marker: Path) -> _Run | None:
         return run if started else None
     try:
         process = psutil.Process(run.pid)
-        lives = process.status() != psutil.STATUS_ZOMBIE and _MODULE in process.cmdline()
+        lives = process.status() != psutil.STATUS_ZOMBIE and MODULE in process.cmdline()
     except psutil.Error:
         return None
     return run if lives else None

@@ -127,6 +127,57 @@ MODEL_VERSION = Gauge(
 )
 
 
+# Of monitoring's files, the same for all workers: whoever is asked sets them first.
+DRIFT = Gauge(
+    "fraud_drift_verdict",
+    "Newest verdict about drift: 0 ok, 1 warn, 2 drift; NaN where none is known.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+DRIFT_TIME = Gauge(
+    "fraud_drift_until_timestamp_seconds",
+    "Until when the newest verdict about drift has looked.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+PERFORMANCE_TIME = Gauge(
+    "fraud_performance_timestamp_seconds",
+    "When performance was measured last.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+RECALL = Gauge(
+    "fraud_performance_recall",
+    "Recall of the champion that serves, by the labels that have come; NaN where too few have.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+RECALL_HIGH = Gauge(
+    "fraud_performance_recall_high",
+    "Upper end of the 95 % interval of that recall.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+RECALL_LIMIT = Gauge(
+    "fraud_performance_recall_limit",
+    "Lower end of the 95 % interval of the champion's recall on its test rows.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FLAG_RATE = Gauge(
+    "fraud_model_flag_rate",
+    "Share of transactions that the champion is expected to flag, by its training rows.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+MODEL_CREATED = Gauge(
+    "fraud_model_created_timestamp_seconds",
+    "When the champion that serves was exported.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+
+
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
     """Observe many values at once: one by one they take longer than the rest of their answers."""
     bounds = [float(bound) for bound in histogram._upper_bounds]

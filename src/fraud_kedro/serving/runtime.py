@@ -7,16 +7,19 @@ import gc
 import logging
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import Literal
 
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import raise_generation, read_generation
-from fraud_kedro.serving.comparison import VersionComparison
+from fraud_kedro.serving.answers import Reply
 from fraud_kedro.serving.drift import DriftRuns
 from fraud_kedro.serving.feedback import FeedbackTaker
+from fraud_kedro.serving.figures import LogFigures
 from fraud_kedro.serving.guard import Guard
 from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.logs import write_json
 from fraud_kedro.serving.model_store import ModelStore
+from fraud_kedro.serving.monitoring_gauges import MonitoringGauges
 from fraud_kedro.serving.predictor import Predictor
 from fraud_kedro.serving.settings import ServingSettings, unknown_variables
 from fraud_kedro.serving.switches import quick_switches
@@ -43,8 +46,10 @@ class Runtime:
         self.log = LogGate(settings)
         self.guard = Guard(settings)
         self.predictor = Predictor(settings, self.models, self.log)
-        self.comparison = VersionComparison(settings)
+        self.comparison = LogFigures("comparison", settings)
+        self.performance = LogFigures("performance", settings)
         self.drift = DriftRuns(settings, self.models)
+        self.gauges = MonitoringGauges(settings.root)
         self.feedback = FeedbackTaker(settings, self.log)
         self.started = datetime.now(UTC)
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,6 +61,25 @@ class Runtime:
     def ready(self) -> bool:
         """Whether a transaction would be scored and logged."""
         return self.models.current is not None and self.log.commits is not None
+
+    def show_monitoring(self) -> None:
+        """Set the metrics of what monitoring has found last."""
+        model = self.models.current
+        self.gauges.refresh(model.name if model else None, model.scorer.metadata if model else None)
+
+    async def measure_performance(self, days: int, by: Literal["day", "week"]) -> Reply:
+        """Measure performance over time from the log and the labels that have come."""
+        settings, model = self.settings, self.models.current
+        amount = [] if model is None else [f"--amount={model.scorer.schema.amount}"]
+        return await self.performance.compute(
+            f"--days={days}",
+            f"--by={by}",
+            f"--maturity-days={settings.label_maturity_days}",
+            f"--unlabelled={settings.unlabelled}",
+            f"--review-cost={settings.review_cost}",
+            f"--false-decline-cost={settings.false_decline_cost}",
+            *amount,
+        )
 
     async def start(self) -> None:
         """Open the log and load the model; what fails is tried again at every poll."""

@@ -108,6 +108,14 @@ class ServingSettings(BaseSettings):
         Size of the spill file at which predictions are refused.
     log_retention_days : int
         Age at which features are taken out of the log, 0 for never.
+    label_maturity_days : float
+        How long a transaction waits for its label before performance counts it.
+    unlabelled : {"legitimate", "unknown"}
+        What it is if none has come by then.
+    review_cost, false_decline_cost : float
+        Prices of the figures of cost in performance.
+    webhook_url : SecretStr, optional
+        Where the watching process tells its decisions; the service does not use it.
     tracing_endpoint : str, optional
         OTLP/HTTP address that traces are sent to.
     access_log : bool
@@ -154,6 +162,11 @@ class ServingSettings(BaseSettings):
     log_spill_folder: Path | None = None
     log_spill_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
     log_retention_days: int = Field(default=180, ge=0, le=365_000)
+    label_maturity_days: float = Field(default=30.0, ge=0, le=3650)
+    unlabelled: Literal["legitimate", "unknown"] = "legitimate"
+    review_cost: float = Field(default=3.0, ge=0)
+    false_decline_cost: float = Field(default=20.0, ge=0)
+    webhook_url: SecretStr | None = None
     tracing_endpoint: str | None = Field(default=None, pattern=r"^https?://", repr=False)
     access_log: bool = False
     json_logs: bool = False

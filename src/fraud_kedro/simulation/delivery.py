@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TextIO
 from urllib.parse import urlsplit
 
@@ -118,6 +118,38 @@ class Service:
             reported = [{"transaction_id": e.transaction_id, "label": e.label} for e in labels]
             self._post("/feedback", {"labels": reported})
 
+    def answers(self, transactions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Send transactions at once, and give what is answered to each.
+
+        Parameters
+        ----------
+        transactions : sequence of mapping
+            The features and the ``transaction_id`` of each.
+
+        Raises
+        ------
+        DeliveryError
+            If the service cannot be reached or does not accept everything.
+        """
+        answer = self._post("/predict/batch", {"transactions": transactions})
+        if answer.get("errors"):
+            raise DeliveryError(
+                f"{self._url}/predict/batch refused {len(answer['errors'])} of {len(transactions)} "
+                f"transactions; the first: {_shortened(answer['errors'][0])}"
+            )
+        return list(answer.get("predictions", ()))
+
+    def report(self, labels: Mapping[str, int]) -> None:
+        """Send labels by the ids of their transactions.
+
+        Raises
+        ------
+        DeliveryError
+            If the service cannot be reached or does not accept them.
+        """
+        reported = [{"transaction_id": name, "label": label} for name, label in labels.items()]
+        self._post("/feedback", {"labels": reported})
+
     def close(self) -> None:
         """End the connection; what still waits is dropped."""
         self._connection.close()
@@ -127,12 +159,7 @@ class Service:
         if self._batch == 1:
             self._post("/predict", rows[0])
             return
-        answer = self._post("/predict/batch", {"transactions": rows})
-        if answer.get("errors"):
-            raise DeliveryError(
-                f"{self._url}/predict/batch refused {len(answer['errors'])} of {len(rows)} transactions; "
-                f"the first: {_shortened(answer['errors'][0])}"
-            )
+        self.answers(rows)
 
     def _post(self, route: str, body: Any) -> dict[str, Any]:
         content = json.dumps(body).encode()

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from fraud_kedro.serving.comparison import VersionComparison
 from fraud_kedro.serving.documents import ModelComparison
+from fraud_kedro.serving.figures import LogFigures
 from fraud_kedro.serving.settings import ServingSettings
 
 
@@ -50,8 +50,8 @@ def compare(tmp_path, program, monkeypatch, **settings):
     monkeypatch.setattr(sys, "executable", str(script))
 
     async def main():
-        comparison = VersionComparison(ServingSettings(root=tmp_path, **settings))
-        return await asyncio.gather(comparison.compare(1), comparison.compare(1))
+        comparison = LogFigures("comparison", ServingSettings(root=tmp_path, **settings))
+        return await asyncio.gather(comparison.compute("--days=1"), comparison.compute("--days=1"))
 
     return asyncio.run(main())
 

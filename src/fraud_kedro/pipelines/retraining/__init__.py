@@ -1,0 +1,1 @@
+"""From the decision to train anew to the next champion."""

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from fraud_kedro.champion.bundle import DataSource
+from fraud_kedro.datasets.bundle import BundleDraft
+from fraud_kedro.datasets.log_reader import LogReaderDataset
+from fraud_kedro.datasets.monitoring_files import LastVerdictDataset, RetrainingHistoryDataset
+from fraud_kedro.evaluation.thresholds import Costs
+from fraud_kedro.monitoring.performance_report import Performance
+from fraud_kedro.monitoring.retraining import RetrainingRule
+from fraud_kedro.monitoring.retraining_rows import NextTableOptions
+from fraud_kedro.monitoring.settled import LabelOptions
+from fraud_kedro.pipelines.export.options import Promotion
+from fraud_kedro.pipelines.retraining.nodes import build_next_table, remember_retraining
+from fraud_kedro.pipelines.retraining.pipeline import create_decision_pipeline
+from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.schema import TransactionSchema
+
+NOW = datetime.now(UTC)
+VERDICT = (
+    '{"verdict": "drift", "drift_detected": true, "reason": "V4 has moved", "rows": 9, '
+    f'"until": "{NOW.isoformat()}"}}'
+)
+
+
+def decide(folder, draft):
+    empty = Performance(
+        as_of=NOW, since=NOW, until=NOW, by="day", rows=0, is_all=True, labels=LabelOptions(), prices=Costs(),
+        labels_without_prediction=0, from_the_future=0, versions=(), periods=(),
+    )  # fmt: skip
+    rule = RetrainingRule.model_validate({"age": {"max_days": None}})
+    catalog = DataCatalog(
+        {
+            "performance": MemoryDataset(empty),
+            "last_drift_verdict": LastVerdictDataset(file=str(folder / "verdict.json")),
+            "reigning_champion": MemoryDataset(draft),
+            "retraining_history": RetrainingHistoryDataset(folder=str(folder)),
+            "remembered_decision": RetrainingHistoryDataset(folder=str(folder)),
+            "params:retraining.rule": MemoryDataset(rule),
+            "retraining_decision": MemoryDataset(),
+        }
+    )
+    pipeline = create_decision_pipeline().only_nodes("retraining_decision.decide_retraining")
+    SequentialRunner().run(pipeline, catalog)
+    return catalog.load("retraining_decision"), catalog.load("retraining_history")
+
+
+@pytest.fixture
+def draft(make_bundle, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", version=4)
+    return BundleDraft(bundle.metadata, bundle.model, b"", "", bundle.registration)
+
+
+def test_a_decision_is_remembered_with_its_reason(tmp_path, draft):
+    decision, history = decide(tmp_path, draft)
+    assert not decision.retrain
+    assert decision.unknown["drift"] == "nobody has looked for drift"
+    (tmp_path / "verdict.json").write_text(VERDICT)
+    decision, history = decide(tmp_path, draft)
+    assert (decision.retrain, decision.champion) == (True, "fraud_detection_logistic_regression_v4")
+    assert [entry.retrain for entry in history] == [False, True]
+    assert history[1].reason == "the data have drifted (V4 has moved)."
+
+
+def test_what_became_of_a_retraining_holds_the_next_one_back(tmp_path, draft):
+    (tmp_path / "verdict.json").write_text(VERDICT)
+    refused = Promotion(
+        outcome="challenger", algorithm="lightgbm", version=5, reigning_version=4, reason="worse"
+    )
+    RetrainingHistoryDataset(folder=str(tmp_path)).save(remember_retraining(refused))
+    decision, history = decide(tmp_path, draft)
+    assert not decision.retrain
+    assert "ended as challenger (worse)" in decision.held_back
+    assert (history[0].outcome, history[0].version) == ("challenger", 5)
+    assert history[1].held_back == decision.held_back
+
+
+def test_what_is_only_read_refuses_to_be_saved(tmp_path):
+    for dataset in (LastVerdictDataset(file=str(tmp_path / "a")), LogReaderDataset(url="sqlite:///a.db")):
+        with pytest.raises(DatasetError):
+            dataset.save(pl.DataFrame())
+
+
+def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    writer = open_for_writing(url)
+    features = {"Time": 9.0, "V1": 1.0, "Amount": 2.0}
+    writer.write(
+        [
+            PredictionRecord(
+                "a", "champion", NOW - timedelta(days=40), None, "m_v1", 0.1, 0, "approve", "p", "a" * 32,
+                None, json.dumps(features),
+            )
+        ]
+    )  # fmt: skip
+    writer.close()
+    schema = TransactionSchema(
+        time={"column": "Time"}, amount="Amount", label="Class", features=["V1", "Amount"]
+    )
+    source = DataSource(kind="real", name="creditcard", location="creditcard.csv")
+    original = pl.LazyFrame({"Time": [0.0], "V1": [0.5], "Amount": [1.0], "Class": [0]})
+    reader = LogReaderDataset(url=url).load()
+    rows, record, found = build_next_table(
+        original, reader, source, schema, LabelOptions(), NextTableOptions()
+    )
+    assert (rows.collect().height, record.logged) == (2, 1)
+    assert (found.kind, found.name) == ("real", "creditcard")
+    assert found.location == "creditcard.csv and the prediction log"
