@@ -29,6 +29,7 @@ IN_MEMORY = {
     "search_rows",
     "drift_reference",
     "drift_window",
+    "labelled_window",
     "reigning_champion",
     "next_data_source",
 }

@@ -6,10 +6,12 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from fraud_kedro.monitoring.__main__ import main
-from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.prediction_log import Label, PredictionRecord, open_for_writing, write_labels
 
 CHAMPION = "fraud_detection_logistic_regression_v1"
 
@@ -22,8 +24,8 @@ def root(make_drift_bundle, tmp_path, monkeypatch):
     return tmp_path
 
 
-def fill(root, rows, *, features=None, shift=0.0, scores=None):
-    now = datetime.now(UTC)
+def fill(root, rows, *, features=None, shift=0.0, scores=None, days=0.0, frauds=()):
+    now = datetime.now(UTC) - timedelta(days=days)
     names = features or ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
     rows = rows.copy()
     rows[:, 1:4] += shift
@@ -31,13 +33,18 @@ def fill(root, rows, *, features=None, shift=0.0, scores=None):
     writer.write(
         [
             PredictionRecord(
-                f"t{number}", "champion", now - timedelta(seconds=number + 1), None, CHAMPION,
+                f"t{days}-{number}", "champion", now - timedelta(seconds=number + 1), None, CHAMPION,
                 0.05 if scores is None else float(scores[number]), 0, "approve", "expected_cost", "a" * 32,
                 None, json.dumps(dict(zip(names, row.tolist(), strict=False))),
             )
             for number, row in enumerate(rows)
         ]
     )  # fmt: skip
+    write_labels(
+        writer.engine,
+        [Label(f"t{days}-{number}", 1, now) for number in frauds],
+        received_at=datetime.now(UTC),
+    )
     writer.close()
 
 
@@ -67,12 +74,42 @@ def test_drift_is_judged_drawn_and_kept(root, draw_rows, logistic_probability, c
     assert "default-src &#x27;none&#x27;" in policy
     assert "http" not in policy
     # Evidently's own distances are those of the verdict.
-    numbers = json.loads((folder / "drift_evidently.json").read_text())["metrics"]
-    theirs = {each["config"]["column"]: each["value"] for each in numbers if "column" in each["config"]}
+    numbers = json.loads((folder / "drift_evidently.json").read_text())
+    assert set(numbers) == {"columns"}
+    theirs = {
+        each["config"]["column"]: each["value"]
+        for each in numbers["columns"]["metrics"]
+        if each["metric_name"].startswith("ValueDrift")
+    }
     ours = {column["column"]: column["distance"] for column in verdict["columns"]}
     assert set(theirs) == {*ours, "probability"}
     for name, value in ours.items():
         assert theirs[name] == pytest.approx(value)
+
+
+def test_settled_labels_are_drawn_too(root, draw_rows, capsys):
+    rows = draw_rows(600)
+    scores = np.linspace(0.99, 0.01, 600)
+    fill(root, rows, scores=scores, days=31, frauds=range(0, 60, 5))
+    code, verdict = drift(capsys)
+    # Nothing arrived in the last 30 days; what came before has its labels.
+    assert (code, verdict["verdict"]) == (0, "insufficient_data")
+    folder = root / "08_reporting" / "monitoring"
+    numbers = json.loads((folder / "drift_evidently.json").read_text())
+    assert set(numbers) == {"classification"}
+    values = {
+        each["metric_name"].partition("(")[0]: each["value"] for each in numbers["classification"]["metrics"]
+    }
+    labels = np.isin(np.arange(600), range(0, 60, 5))
+    assert values["RocAuc"] == pytest.approx(roc_auc_score(labels, scores))
+    page = (folder / "drift.html").read_text(encoding="utf-8")
+    assert "600 transactions of this champion from " in page
+    assert "have settled labels, 12 of them frauds" in page
+    code, verdict = drift(capsys, "--maturity-days=60")
+    assert "0 transactions of this champion" in (folder / "drift.html").read_text(encoding="utf-8")
+    fill(root, rows)
+    drift(capsys)
+    assert set(json.loads((folder / "drift_evidently.json").read_text())) == {"columns", "classification"}
 
 
 def test_an_empty_log_and_one_of_another_schema_are_insufficient(root, draw_rows, capsys):

@@ -94,6 +94,7 @@ def _drift(chosen: argparse.Namespace) -> dict[str, object]:
     from fraud_kedro.monitoring.drift import run_drift
     from fraud_kedro.monitoring.drift_files import new_run_id
     from fraud_kedro.monitoring.drift_options import DriftOptions
+    from fraud_kedro.monitoring.settled import LabelOptions
 
     root = root_folder()
     with _log() as reader, _champion(root, chosen.version) as bundle:
@@ -102,6 +103,7 @@ def _drift(chosen: argparse.Namespace) -> dict[str, object]:
             bundle,
             drift_page(root),
             DriftOptions(days=chosen.days),
+            LabelOptions(maturity_days=chosen.maturity_days, unlabelled=chosen.unlabelled),
             run_id=chosen.run_id or new_run_id(),
         )
     return verdict.model_dump(mode="json")
@@ -160,15 +162,6 @@ def _parser() -> argparse.ArgumentParser:
         "--repetitions", type=int, default=200, help="bootstrap draws of an interval (default 200)"
     )
     performance.add_argument("--by", choices=["day", "week"], default="day", help="period (default day)")
-    performance.add_argument(
-        "--maturity-days", type=float, default=30, help="wait for a label (default 30 days)"
-    )
-    performance.add_argument(
-        "--unlabelled",
-        choices=["legitimate", "unknown"],
-        default="legitimate",
-        help="what silence means after that (default legitimate)",
-    )
     performance.add_argument("--amount", help="name of the amount; without it nothing is said of costs")
     performance.add_argument("--review-cost", type=float, default=3.0, help="(default 3)")
     performance.add_argument("--false-decline-cost", type=float, default=20.0, help="(default 20)")
@@ -177,6 +170,16 @@ def _parser() -> argparse.ArgumentParser:
     drift.add_argument("--version", type=int, help="of the champion, where the local copy may be another")
     drift.add_argument("--run-id", help="what the report is called (default: by the time)")
     drift.set_defaults(run=_drift)
+    for command in (performance, drift):
+        command.add_argument(
+            "--maturity-days", type=float, default=30, help="wait for a label (default 30 days)"
+        )
+        command.add_argument(
+            "--unlabelled",
+            choices=["legitimate", "unknown"],
+            default="legitimate",
+            help="what silence means after that (default legitimate)",
+        )
     return parser
 
 

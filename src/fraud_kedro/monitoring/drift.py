@@ -13,6 +13,8 @@ from fraud_kedro.monitoring.drift_page import draw_page
 from fraud_kedro.monitoring.drift_reference import DriftReference, reference_of
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.drift_window import DriftWindow, logged_rows, summarise
+from fraud_kedro.monitoring.labelled_window import LabelledWindow, read_labelled_window
+from fraud_kedro.monitoring.settled import LabelOptions
 from fraud_kedro.prediction_log import PredictionReader
 
 
@@ -21,6 +23,7 @@ def run_drift(
     bundle: Bundle,
     page: Path,
     options: DriftOptions,
+    labels: LabelOptions,
     *,
     run_id: str,
     seed: int = 0,
@@ -35,6 +38,8 @@ def run_drift(
     page : Path
         Where the newest page goes.
     options : DriftOptions
+    labels : LabelOptions
+        When labels are settled.
     run_id : str
     seed : int
 
@@ -48,7 +53,8 @@ def run_drift(
     reference = reference_of(bundle, seed=seed)
     window = read_window(reader, reference, options, seed=seed)
     verdict = judge(window, reference, options, run_id=run_id)
-    drawn = draw_page(window, reference, verdict, options)
+    labelled = read_labelled(reader, reference, options, labels)
+    drawn = draw_page(window, labelled, reference, verdict, options)
     keep_report(page, DriftReport(verdict, drawn.page, drawn.evidently, options.keep_reports))
     return verdict
 
@@ -69,4 +75,13 @@ def read_window(
         until=until,
         sample_rows=options.sample_rows,
         seed=seed,
+    )
+
+
+def read_labelled(
+    reader: PredictionReader, reference: DriftReference, options: DriftOptions, labels: LabelOptions
+) -> LabelledWindow:
+    """Read as many days of the champion's settled transactions."""
+    return read_labelled_window(
+        reader, reference.model_version, labels, days=options.days, most_rows=options.labelled_rows
     )

@@ -84,6 +84,8 @@ class DriftOptions(Options):
         counted is counted over all.
     report_rows : int
         At most so many rows of window and reference are drawn in Evidently's page.
+    labelled_rows : int
+        At most so many transactions with settled labels are.
     drifted_importance : float
         Drifted columns are an alarm if together they move the score as much as
         this share of all columns' importance; a warning otherwise.
@@ -101,9 +103,10 @@ class DriftOptions(Options):
     least_rows: int = Field(default=500, ge=100)
     sample_rows: int = Field(default=50_000, ge=1000)
     report_rows: int = Field(default=10_000, ge=100)
+    labelled_rows: int = Field(default=100_000, ge=100)
     drifted_importance: Share = 0.05
     drifted_share: float = Field(default=0.5, gt=0, le=1)
     left_out_share: Share = 0.1
-    keep_reports: int = Field(default=60, ge=1)
+    keep_reports: int = Field(default=20, ge=1)
     false_alarms: FalseAlarms = FalseAlarms()
     effects: Effects = Effects()

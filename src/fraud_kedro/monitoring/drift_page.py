@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from evidently import DataDefinition, Dataset, Report
-from evidently.presets import DataDriftPreset
+from evidently import BinaryClassification, DataDefinition, Dataset, Report
+from evidently.core.report import Snapshot
+from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
 from numpy.typing import NDArray
 
 from fraud_kedro.monitoring.drift_options import DriftOptions
 from fraud_kedro.monitoring.drift_reference import SCORE, DriftReference
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.drift_window import DriftWindow
+from fraud_kedro.monitoring.labelled_window import LabelledWindow
+from fraud_kedro.monitoring.settled import LEAST_OF_A_CLASS
 
 # Nothing from another host, wherever the page is opened. Evidently's scripts and styles are inside it.
 _POLICY = (
@@ -23,16 +26,19 @@ _POLICY = (
     "img-src data: blob:; font-src data:"
 )
 
+_STYLE = "font-family:sans-serif;padding:1em 2em;border-bottom:1px solid #ccc"
+
 
 class DriftPage(NamedTuple):
-    """Evidently's report.
+    """Evidently's reports.
 
     Attributes
     ----------
     page : str
         HTML that needs nothing else.
     evidently : dict
-        Its numbers; empty where there are too few rows to draw.
+        Their numbers: of ``columns`` and of ``classification``; absent where there
+        are too few rows to draw.
     """
 
     page: str
@@ -40,15 +46,30 @@ class DriftPage(NamedTuple):
 
 
 def draw_page(
-    window: DriftWindow, reference: DriftReference, verdict: DriftVerdict, options: DriftOptions
+    window: DriftWindow,
+    labelled: LabelledWindow,
+    reference: DriftReference,
+    verdict: DriftVerdict,
+    options: DriftOptions,
 ) -> DriftPage:
-    """Draw every column of window and reference but time side by side, with Evidently.
+    """Draw, with Evidently, the columns of window and reference side by side, and what labels say.
 
     Its distances are those of the verdict but for the smaller sample; its own
     verdict on the data set is not: see ``docs/monitoring.md``.
     """
-    if verdict.verdict == "insufficient_data":
-        return DriftPage(_document(_head(), _banner(verdict)), {})
+    columns = None if verdict.verdict == "insufficient_data" else _columns(window, reference, options)
+    classification = _classification(labelled)
+    reports = {"columns": columns, "classification": classification}
+    told = f"{_banner(verdict)}{_labels_section(labelled, classification)}"
+    if columns is None:
+        page = _document(_head(), told)
+    else:
+        page = columns.get_html_str(as_iframe=False)
+        page = page.replace("<head>", f"<head>{_head()}", 1).replace("<body>", f"<body>{told}", 1)
+    return DriftPage(page, {name: json.loads(each.json()) for name, each in reports.items() if each})
+
+
+def _columns(window: DriftWindow, reference: DriftReference, options: DriftOptions) -> Snapshot:
     current = _frame(window.sample, window.sample_scores, reference, options.report_rows)
     before = _frame(reference.rows, reference.scores, reference, options.report_rows)
     if current[SCORE].isna().all():
@@ -60,13 +81,44 @@ def draw_page(
         drift_share=options.drifted_share,
         include_tests=False,
     )
-    snapshot = Report([preset]).run(
+    return Report([preset, DataSummaryPreset()]).run(
         current_data=Dataset.from_pandas(current, data_definition=definition),
         reference_data=Dataset.from_pandas(before, data_definition=definition),
     )
-    drawn = snapshot.get_html_str(as_iframe=False)
-    drawn = drawn.replace("<head>", f"<head>{_head()}", 1).replace("<body>", f"<body>{_banner(verdict)}", 1)
-    return DriftPage(drawn, json.loads(snapshot.json()))
+
+
+def _classification(labelled: LabelledWindow) -> Snapshot | None:
+    if min(labelled.frauds, labelled.legitimate) < LEAST_OF_A_CLASS:
+        return None
+    frame = pd.DataFrame({"label": labelled.labels, "flagged": labelled.flagged, SCORE: labelled.scores})
+    definition = DataDefinition(
+        numerical_columns=[SCORE],
+        categorical_columns=["label", "flagged"],
+        classification=[
+            BinaryClassification(
+                target="label", prediction_labels="flagged", prediction_probas=SCORE, pos_label=1
+            )
+        ],
+    )
+    return Report([ClassificationPreset()]).run(
+        current_data=Dataset.from_pandas(frame, data_definition=definition), reference_data=None
+    )
+
+
+def _labels_section(labelled: LabelledWindow, classification: Snapshot | None) -> str:
+    told = (
+        f"{len(labelled.labels):,} transactions of this champion from {_moment(labelled.since)} to "
+        f"{_moment(labelled.until)} have settled labels, {labelled.frauds:,} of them frauds. Later ones "
+        "still wait for theirs."
+    )
+    if classification is None:
+        told += f" Figures need {LEAST_OF_A_CLASS} frauds and as many legitimate ones."
+        return f'<section style="{_STYLE}"><p>{told}</p></section>'
+    # A document of its own: Evidently's scripts draw one report in each.
+    drawn = html.escape(classification.get_html_str(as_iframe=False))
+    style = "width:100%;height:60em;border:0"
+    frame = f'<iframe title="Figures by labels" style="{style}" srcdoc="{drawn}"></iframe>'
+    return f'<details style="{_STYLE}"><summary>What labels say: {told}</summary>{frame}</details>'
 
 
 def _frame(
@@ -102,8 +154,7 @@ def _banner(verdict: DriftVerdict) -> str:
             "<p>Below, Evidently draws a sample of the columns with their distances. Its line on the whole "
             "data set is not the verdict.</p>"
         )
-    style = "font-family:sans-serif;padding:1em 2em;border-bottom:1px solid #ccc"
-    return f'<header style="{style}">{"".join(lines)}</header>'
+    return f'<header style="{_STYLE}">{"".join(lines)}</header>'
 
 
 def _moment(moment: Any) -> str:

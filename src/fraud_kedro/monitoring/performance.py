@@ -25,15 +25,13 @@ from fraud_kedro.monitoring.performance_report import (
     Scored,
     ScoredPeriod,
 )
-from fraud_kedro.monitoring.settled import DECLINED, LabelOptions, settled_labels
+from fraud_kedro.monitoring.settled import DECLINED, LEAST_OF_A_CLASS, LabelOptions, settled_labels
 from fraud_kedro.prediction_log import PredictionReader
 
 LENGTHS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 # A Monday.
 _FIRST = datetime(1970, 1, 5, tzinfo=UTC)
 
-# Fewer of either class say nothing that an interval could hold.
-LEAST_OF_A_CLASS = 10
 MOST_ROWS = 1_000_000
 SEED = 0
 

@@ -12,6 +12,8 @@ from pydantic import Field
 from fraud_kedro.options import Options
 
 DECLINED = "decline"
+# Fewer settled ones of either class say nothing that an interval could hold.
+LEAST_OF_A_CLASS = 10
 
 
 class LabelOptions(Options):

@@ -24,7 +24,7 @@ from fraud_kedro.locations import drift_page
 from fraud_kedro.serving.answers import Reply, encode, refusal
 from fraud_kedro.serving.documents import DriftRequest
 from fraud_kedro.serving.model_store import ModelStore
-from fraud_kedro.serving.monitoring_process import MODULE, start_monitoring
+from fraud_kedro.serving.monitoring_process import MODULE, label_options, start_monitoring
 from fraud_kedro.serving.requests import FieldError
 from fraud_kedro.serving.settings import ServingSettings
 
@@ -168,7 +168,7 @@ class DriftRuns:
     async def _spawn(self, run: _Run) -> asyncio.subprocess.Process:
         current = self._models.current
         version = [] if current is None else [f"--version={current.version}"]
-        options = (f"--days={run.days}", f"--run-id={run.id}", *version)
+        options = (f"--days={run.days}", f"--run-id={run.id}", *version, *label_options(self._settings))
         return await start_monitoring(self._settings, "drift", *options, keep_output=False)
 
     async def _follow(self, run: _Run, process: asyncio.subprocess.Process) -> None:

@@ -53,3 +53,8 @@ async def start_monitoring(
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
     return process
+
+
+def label_options(settings: ServingSettings) -> tuple[str, str]:
+    """Say when labels are settled, for commands that read them."""
+    return f"--maturity-days={settings.label_maturity_days}", f"--unlabelled={settings.unlabelled}"

@@ -20,6 +20,7 @@ from fraud_kedro.serving.log_gate import LogGate
 from fraud_kedro.serving.logs import write_json
 from fraud_kedro.serving.model_store import ModelStore
 from fraud_kedro.serving.monitoring_gauges import MonitoringGauges
+from fraud_kedro.serving.monitoring_process import label_options
 from fraud_kedro.serving.predictor import Predictor
 from fraud_kedro.serving.settings import ServingSettings, unknown_variables
 from fraud_kedro.serving.switches import quick_switches
@@ -74,8 +75,7 @@ class Runtime:
         return await self.performance.compute(
             f"--days={days}",
             f"--by={by}",
-            f"--maturity-days={settings.label_maturity_days}",
-            f"--unlabelled={settings.unlabelled}",
+            *label_options(settings),
             f"--review-cost={settings.review_cost}",
             f"--false-decline-cost={settings.false_decline_cost}",
             *amount,

@@ -13,6 +13,7 @@ from fraud_kedro.datasets.drift_report import DriftReportDataset
 from fraud_kedro.datasets.prediction_log import PredictionLogDataset
 from fraud_kedro.datasets.pydantic_json import PydanticJsonDataset
 from fraud_kedro.monitoring.drift_options import DriftOptions
+from fraud_kedro.monitoring.settled import LabelOptions
 from fraud_kedro.pipelines.monitoring.pipeline import create_pipeline
 from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
 
@@ -40,6 +41,7 @@ def catalog(make_drift_bundle, draw_rows, tmp_path, monkeypatch):
             "champion_bundle": MemoryDataset(read_bundle(bundle.folder), copy_mode="assign"),
             "prediction_log": PredictionLogDataset(root=str(tmp_path)),
             "params:monitoring": MemoryDataset(DriftOptions()),
+            "params:labels": MemoryDataset(LabelOptions()),
             "params:seed": MemoryDataset(1),
             "drift_verdict": PydanticJsonDataset(
                 filepath=str(tmp_path / "drift.json"),

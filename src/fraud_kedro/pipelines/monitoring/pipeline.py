@@ -4,12 +4,19 @@
 
     champion_bundle ──► read_reference ──┬──────────────┬──────────────┐
                                          ▼              ▼              ▼
-    prediction_log ───────────────► count_window ──► judge_drift ──► draw_drift
+    prediction_log ──┬────────────► count_window ──► judge_drift ──► draw_drift
+                     └────────────► read_settled ──────────────────────┘
 """
 
 from kedro.pipeline import Node, Pipeline
 
-from fraud_kedro.pipelines.monitoring.nodes import count_window, draw_drift, judge_drift, read_reference
+from fraud_kedro.pipelines.monitoring.nodes import (
+    count_window,
+    draw_drift,
+    judge_drift,
+    read_reference,
+    read_settled,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -35,8 +42,20 @@ def create_pipeline() -> Pipeline:
                 name="judge_drift",
             ),
             Node(
+                read_settled,
+                inputs=["prediction_log", "drift_reference", "params:monitoring", "params:labels"],
+                outputs="labelled_window",
+                name="read_settled",
+            ),
+            Node(
                 draw_drift,
-                inputs=["drift_window", "drift_reference", "drift_verdict", "params:monitoring"],
+                inputs=[
+                    "drift_window",
+                    "labelled_window",
+                    "drift_reference",
+                    "drift_verdict",
+                    "params:monitoring",
+                ],
                 outputs="drift_report",
                 name="draw_drift",
             ),
