@@ -28,7 +28,7 @@ $(READY): locks/uv.txt locks/all.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked packages into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes locks/all.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes locks/all.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

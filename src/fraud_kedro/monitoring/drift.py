@@ -9,7 +9,6 @@ from fraud_kedro.champion.bundle import Bundle
 from fraud_kedro.monitoring.drift_files import DriftReport, keep_report
 from fraud_kedro.monitoring.drift_judgement import judge
 from fraud_kedro.monitoring.drift_options import DriftOptions
-from fraud_kedro.monitoring.drift_page import draw_page
 from fraud_kedro.monitoring.drift_reference import DriftReference, reference_of
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.drift_window import DriftWindow, logged_rows, summarise
@@ -50,6 +49,9 @@ def run_drift(
     PredictionLogError
         If the log cannot be read.
     """
+    # Evidently's import takes seconds, which pipelines beside this one need not wait for.
+    from fraud_kedro.monitoring.drift_page import draw_page
+
     reference = reference_of(bundle, seed=seed)
     window = read_window(reader, reference, options, seed=seed)
     verdict = judge(window, reference, options, run_id=run_id)
