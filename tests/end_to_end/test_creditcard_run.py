@@ -16,11 +16,18 @@ pytestmark = pytest.mark.slow
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "ulb_sample.parquet"
 
-# Few trials: what is tested is the way, not the tuning.
-BUDGETS = ",".join(
-    f"{algorithm}.budget.trials=3"
-    for algorithm in ("lightgbm", "logistic_regression", "random_forest", "xgboost")
-)
+# What is tested is the way, not the tuning.
+SHORT = {
+    **{
+        f"{algorithm}.budget.trials": 2
+        for algorithm in ("lightgbm", "logistic_regression", "random_forest", "xgboost")
+    },
+    "training.bootstrap_repetitions": 50,
+    "training.explanation.shap_rows": 50,
+    "training.explanation.permutation_rows": 500,
+    "training.explanation.permutation_repeats": 1,
+    "export.drawn_rows": 5000,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,9 @@ def write_table(root: Path, rows: pl.DataFrame) -> Path:
 def trained(commands_in, tmp_path_factory, real_rows):
     commands = commands_in(tmp_path_factory.mktemp("creditcard"))
     write_table(commands.root, real_rows[0])
-    return commands, commands.train("--env", "creditcard", "--params", BUDGETS).stderr
+    return commands, commands.train(
+        "--env", "creditcard", "--params", ",".join(f"{name}={value}" for name, value in SHORT.items())
+    ).stderr
 
 
 def test_a_champion_of_real_rows_ranks_other_real_rows(trained, real_rows):

@@ -50,7 +50,8 @@ class Script:
     step_seconds : float
         A step, two days of the table, takes so long.
     rows, frauds : int
-        Of a step.
+        Of a step: as many frauds among them as in the quick way's table, or that
+        alone would be drift.
     quiet_steps : int
         Before somebody looks for the first time; the new pattern begins once that is done.
     drifted_steps : int
@@ -63,8 +64,8 @@ class Script:
     """
 
     step_seconds: float = 3.0
-    rows: int = 1200
-    frauds: int = 24
+    rows: int = 1600
+    frauds: int = 16
     quiet_steps: int = 3
     drifted_steps: int = 10
     regained_steps: int = 6
@@ -76,6 +77,7 @@ class Script:
         seconds = {
             "labels.maturity_days": MATURITY * self.step_seconds,
             "retraining.rule.performance.days": 10 * self.step_seconds,
+            "monitoring.days": 10 * self.step_seconds,
         }
         others = {
             "retraining.rule.age.max_days": "null",
