@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from fraud_kedro.errors import DriftError
+from fraud_kedro.locations import drift_page, drift_verdict_file
 from fraud_kedro.monitoring.drift_files import DriftReport, keep_report, new_run_id
 from fraud_kedro.monitoring.drift_judgement import judge
 from fraud_kedro.monitoring.drift_options import DriftOptions
+from fraud_kedro.monitoring.verdict import read_verdict
+from fraud_kedro.serving.metrics import DRIFT, DRIFT_TIME
+from fraud_kedro.serving.monitoring_gauges import MonitoringGauges
 
 
 @pytest.fixture
@@ -29,6 +33,23 @@ def history(folder):
 
 def names(folder):
     return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+
+
+def test_the_loop_and_the_gauges_read_what_a_run_leaves(tmp_path, report):
+    page = drift_page(tmp_path)
+    kept = report("first")
+    keep_report(page, kept)
+    found = read_verdict(drift_verdict_file(tmp_path))
+    told = kept.verdict
+    assert (found.verdict, found.reason, found.model_version) == (
+        told.verdict,
+        told.reason,
+        told.model_version,
+    )
+    assert (found.until, found.rows) == (told.window.until, told.window.rows)
+    MonitoringGauges(tmp_path).refresh(None, None)
+    assert DRIFT_TIME._value.get() == told.window.until.timestamp()
+    assert DRIFT._value.get() == {"ok": 0, "warn": 1, "drift": 2}[told.verdict]
 
 
 def test_a_run_leaves_dated_files_the_newest_and_a_line(tmp_path, report):

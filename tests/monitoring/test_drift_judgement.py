@@ -36,7 +36,7 @@ def test_transactions_like_the_references_are_ok(reference, counted, rows):
     assert (found.verdict, found.drift_detected, found.drifted_columns) == ("ok", False, 0)
     assert set(found.alarms) == {"flagged", "probable_frauds", "scores", "hours"}
     assert [column.column for column in found.columns] == ["a", "b", "c", "d"]
-    assert found.false_alarm_budget == pytest.approx(0.025)
+    assert found.false_alarm_budget == pytest.approx(0.0475)
     assert found.notes == ()
 
 

@@ -14,6 +14,7 @@ from fraud_kedro.monitoring.drift_tests import (
     distance,
     holm,
     rate_p_value,
+    risen_p_value,
     shares_p_value,
     stability_index,
     total_variation,
@@ -66,6 +67,23 @@ def test_the_same_rate_is_found_to_differ_no_more_often_than_it_says():
     pairs = zip(generator.poisson(100, 600), generator.poisson(17, 600), strict=True)
     found = np.array([rate_p_value(before, 60_000, int(now), 10_000) for before, now in pairs])
     assert (found <= 0.05).mean() <= 0.06
+
+
+def test_more_is_found_no_more_often_than_it_says_and_more_often_than_by_the_two_sided_test():
+    generator = np.random.default_rng(2)
+    before, same, twice = (generator.poisson(mean, 2000) for mean in (85, 14.5, 29))
+    none = np.array([risen_p_value(b, 57_000, int(n), 10_000) for b, n in zip(before, same, strict=True)])
+    risen = np.array([risen_p_value(b, 57_000, int(n), 10_000) for b, n in zip(before, twice, strict=True)])
+    exact = np.array([rate_p_value(b, 57_000, int(n), 10_000) for b, n in zip(before, twice, strict=True)])
+    assert 0.015 < (none <= 0.03).mean() <= 0.035
+    assert (risen <= 0.03).mean() > max(0.8, (exact <= 0.03).mean() + 0.05)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 0), (85, 0), (0, 3), (85, 29)])
+def test_chances_of_more_and_of_fewer_add_up_to_one(before, now):
+    more = risen_p_value(before, 57_000, now, 10_000)
+    fewer = risen_p_value(now, 10_000, before, 57_000)
+    assert more + fewer == pytest.approx(1)
 
 
 @settings(deadline=None)

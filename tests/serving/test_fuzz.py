@@ -58,6 +58,8 @@ def operations(server):
         ("POST", "/model/reload"),
         ("GET", "/predict/batch/template"),
         ("GET", "/model"),
+        ("GET", "/monitoring/drift/report"),
+        ("GET", "/monitoring/drift/{run}"),
         ("GET", "/health"),
         ("GET", "/readyz"),
         ("GET", "/livez"),
@@ -94,8 +96,13 @@ def test_every_route_is_asked(fuzzed):
         mark for mark in test_no_answer_lies_outside_the_page.pytestmark if mark.name == "parametrize"
     )
     page = {(operation.method.upper(), operation.path) for operation in operations(fuzzed)}
-    # A comparison starts a process, for which this server has too little patience.
-    assert page - {("GET", "/metrics"), ("GET", "/model/comparison")} == set(asked.args[1])
+    # These start a process, for which this server has too little patience.
+    started = {
+        ("GET", "/model/comparison"),
+        ("GET", "/monitoring/performance"),
+        ("POST", "/monitoring/drift"),
+    }
+    assert page - started - {("GET", "/metrics")} == set(asked.args[1])
 
 
 def raw(server, content, *, wait=TIMEOUT_SECONDS + 5):

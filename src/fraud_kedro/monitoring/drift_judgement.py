@@ -15,6 +15,7 @@ from fraud_kedro.monitoring.drift_tests import (
     distance,
     holm,
     rate_p_value,
+    risen_p_value,
     shares_p_value,
     stability_index,
     total_variation,
@@ -178,10 +179,16 @@ def _score_alarms(
     alarms = {}
     for (name, (share, now)), p_value in zip(counts.items(), adjusted, strict=True):
         factor = _factor(share * base, base, now, rows)
+        threshold = options.false_alarms.alerts
+        if name == "probable_frauds" and factor > 1:
+            p_value, threshold = (
+                risen_p_value(share * base, base, now, rows),
+                options.false_alarms.more_frauds,
+            )
         alarms[name] = _alarm(
             "binomial",
             p_value,
-            options.false_alarms.alerts,
+            threshold,
             max(factor, 1 / factor),
             options.effects.alerts,
             before=share,

@@ -29,15 +29,18 @@ class FalseAlarms(Options):
     scores : float
         The distribution of scores over the bundle's histogram, chi-square.
     alerts : float
-        The shares of flagged transactions and of probable frauds, exact binomial.
-        It has half of the budget: few frauds leave little to tell by.
+        The share of flagged transactions, and fewer probable frauds, exact binomial.
+    more_frauds : float
+        More probable frauds, one-sided binomial. It has most of the budget: few
+        frauds leave little to tell by, and more of them cost most.
     """
 
     columns: Share = 0.005
     zeros: Share = 0.0025
     hours: Share = 0.0025
     scores: Share = 0.0025
-    alerts: Share = 0.0125
+    alerts: Share = 0.005
+    more_frauds: Share = 0.03
 
 
 class Effects(Options):
