@@ -33,6 +33,7 @@ from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import column_types, simulate
 
 FITTED_ROWS = 100_000
+REFERENCE_ROWS = 5_000
 TREES = 300
 SEED = 1
 # Few transactions should differ from others in how they are answered.
@@ -92,7 +93,9 @@ def make_model(root: Path, rows: int) -> ServedModel:
     model = FraudModel("lightgbm", booster, PlattCalibration(slope=0.9, intercept=-0.1), schema)
     test = raw[:32]
     reference = io.BytesIO()
-    table.select(features)[:1000].write_parquet(reference)
+    known = slice(REFERENCE_ROWS)
+    scores = model.probability(schema.model_matrix(raw[known]))
+    table.select(features)[known].with_columns(probability=scores).write_parquet(reference)
     bundle = write_bundle(
         champion_folder(root),
         BundleMetadata(
