@@ -4,6 +4,7 @@ import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -247,3 +248,10 @@ def test_a_timestamp_the_model_does_not_read_may_be_left_out():
     found = decode(b'{"score": 1, "bought_at": "1970-01-02T00:00:00Z"}')
     assert found.values == (1.0,)
     assert found.event_time == EPOCH + timedelta(days=1)
+
+
+def test_another_model_of_the_same_schema_leaves_no_class_behind():
+    before = len(msgspec.Struct.__subclasses__())
+    for _ in range(3):
+        RequestFormat(FORMAT.schema)
+    assert len(msgspec.Struct.__subclasses__()) == before

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,6 +81,26 @@ class Transaction(NamedTuple):
     event_time: datetime | None
 
 
+# A class is a cycle, and what a swap leaves behind is never looked at by the collector.
+@lru_cache(maxsize=16)
+def _struct(
+    features: tuple[str, ...], optional: tuple[str, ...], timestamp: str | None
+) -> type[msgspec.Struct]:
+    """The class of a transaction's fields: ``f0``, ``f1``, ... for the names, then its id."""
+    names = {f"f{i}": name for i, name in enumerate((*features, *optional))}
+    types = {field: datetime if name == timestamp else float for field, name in names.items()}
+    fields = [*names]
+    required: list[Any] = [(field, types[field]) for field in fields[: len(features)]]
+    blank: list[Any] = [(field, types[field] | UnsetType, UNSET) for field in fields[len(features) :]]
+    return msgspec.defstruct(
+        "Transaction",
+        [*required, *blank, (TRANSACTION_ID, str | UnsetType, UNSET)],
+        rename={**names, TRANSACTION_ID: TRANSACTION_ID},
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+
+
 class RequestFormat:
     """Decodes and checks requests for one schema.
 
@@ -112,7 +133,7 @@ class RequestFormat:
             name for name in dict.fromkeys((schema.time, schema.amount)) if name not in schema.features
         )
         self._known = {*self.features, *self.optional, TRANSACTION_ID}
-        self._struct = self._made_struct()
+        self._struct = _struct(self.features, self.optional, schema.time if schema.has_timestamps else None)
         self._decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(self._struct).decode
         self._encode = msgspec.json.Encoder().encode
         self._encode_lines = msgspec.json.Encoder().encode_lines
@@ -123,25 +144,6 @@ class RequestFormat:
         self._origin = None if schema.time_origin is None else schema.time_origin.astimezone(UTC)
         # float32 takes what is left of time after its reduction.
         self.unbounded = {schema.time} if schema.time_use != "raw" else set()
-
-    def _made_struct(self) -> type[msgspec.Struct]:
-        names = {f"f{i}": name for i, name in enumerate((*self.features, *self.optional))}
-        types = {
-            field: datetime if name == self.schema.time and self.schema.has_timestamps else float
-            for field, name in names.items()
-        }
-        fields = [*names]
-        required: list[Any] = [(field, types[field]) for field in fields[: len(self.features)]]
-        optional: list[Any] = [
-            (field, types[field] | UnsetType, UNSET) for field in fields[len(self.features) :]
-        ]
-        return msgspec.defstruct(
-            "Transaction",
-            [*required, *optional, (TRANSACTION_ID, str | UnsetType, UNSET)],
-            rename={**names, TRANSACTION_ID: TRANSACTION_ID},
-            forbid_unknown_fields=True,
-            gc=False,
-        )
 
     def decode(self, body: bytes, *, where: tuple[str | int, ...] = ("body",)) -> Transaction:
         """Decode one JSON object.
