@@ -12,7 +12,7 @@ from fraud_kedro.prediction_log import PredictionReader, open_for_reading
 
 
 class PredictionLogDataset(AbstractDataset[None, PredictionReader]):
-    """Opens the log for reading; its rows stay in the database until a node asks for some.
+    """Opens the log for reading, without creating or locking anything; its rows stay in the database until a node asks for some.
 
     Parameters
     ----------
@@ -57,6 +57,10 @@ class PredictionLogDataset(AbstractDataset[None, PredictionReader]):
             Always: the service writes the log.
         """
         raise DatasetError("The prediction log can't be saved to: the service writes it.")
+
+    def _exists(self) -> bool:
+        # Opening it says better what is wrong.
+        return True
 
     def _release(self) -> None:
         while self._opened:

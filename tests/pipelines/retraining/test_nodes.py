@@ -10,7 +10,6 @@ from kedro.runner import SequentialRunner
 
 from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
-from fraud_kedro.datasets.log_reader import LogReaderDataset
 from fraud_kedro.datasets.monitoring_files import LastVerdictDataset, RetrainingHistoryDataset
 from fraud_kedro.evaluation.thresholds import Costs
 from fraud_kedro.monitoring.performance_report import Performance
@@ -20,7 +19,7 @@ from fraud_kedro.monitoring.settled import LabelOptions
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.retraining.nodes import build_next_table, remember_retraining
 from fraud_kedro.pipelines.retraining.pipeline import create_decision_pipeline
-from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.prediction_log import PredictionRecord, open_for_reading, open_for_writing
 from fraud_kedro.schema import TransactionSchema
 
 NOW = datetime.now(UTC)
@@ -83,9 +82,8 @@ def test_what_became_of_a_retraining_holds_the_next_one_back(tmp_path, draft):
 
 
 def test_what_is_only_read_refuses_to_be_saved(tmp_path):
-    for dataset in (LastVerdictDataset(file=str(tmp_path / "a")), LogReaderDataset(url="sqlite:///a.db")):
-        with pytest.raises(DatasetError):
-            dataset.save(pl.DataFrame())
+    with pytest.raises(DatasetError):
+        LastVerdictDataset(file=str(tmp_path / "a")).save(pl.DataFrame())
 
 
 def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
@@ -106,10 +104,11 @@ def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
     )
     source = DataSource(kind="real", name="creditcard", location="creditcard.csv")
     original = pl.LazyFrame({"Time": [0.0], "V1": [0.5], "Amount": [1.0], "Class": [0]})
-    reader = LogReaderDataset(url=url).load()
+    reader = open_for_reading(url)
     rows, record, found = build_next_table(
         original, reader, source, schema, LabelOptions(), NextTableOptions()
     )
+    reader.close()
     assert (rows.collect().height, record.logged) == (2, 1)
     assert (found.kind, found.name) == ("real", "creditcard")
     assert found.location == "creditcard.csv and the prediction log"

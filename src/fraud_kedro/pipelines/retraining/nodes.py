@@ -50,7 +50,7 @@ def decide_retraining(
 
 def build_next_table(
     raw_transactions: pl.LazyFrame,
-    labelled_log: PredictionReader,
+    prediction_log: PredictionReader,
     data_source: DataSource,
     schema: TransactionSchema,
     labels: LabelOptions,
@@ -62,17 +62,14 @@ def build_next_table(
     two models; its location says that the log is in it.
     """
     location = f"{data_source.location} and the prediction log"
-    try:
-        rows, record = next_table(
-            raw_transactions,
-            labelled_log,
-            schema.resolve(raw_transactions.collect_schema().names()),
-            labels=labels,
-            options=table,
-            now=datetime.now(UTC),
-        )
-    finally:
-        labelled_log.close()
+    rows, record = next_table(
+        raw_transactions,
+        prediction_log,
+        schema.resolve(raw_transactions.collect_schema().names()),
+        labels=labels,
+        options=table,
+        now=datetime.now(UTC),
+    )
     return rows, record, data_source.model_copy(update={"location": location})
 
 
