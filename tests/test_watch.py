@@ -63,10 +63,9 @@ def play(monkeypatch, tmp_path):
     """Take a turn with a decision, and a program in the place of `kedro run`."""
     told = []
 
-    def turn(decision, program="", fails=(), pipelines=()):
+    def turn(decision, program="", fails=()):
         session = FakeSession(tmp_path, decision, fails)
         monkeypatch.setattr(watching, "_session", lambda project: session)
-        monkeypatch.setattr("kedro.framework.project.pipelines", dict.fromkeys(pipelines))
         monkeypatch.setattr(watching, "announce", lambda url, event: told.append(event))
         script = tmp_path / "program"
         script.write_text(f"#!{PYTHON}\nimport sys\n{program}\n")
@@ -84,7 +83,7 @@ def entry(outcome):
 
 def test_nothing_is_retrained_and_nobody_told_without_a_reason(play, tmp_path):
     turn, ran, told = play(CONTENT, program="raise SystemExit('started')")
-    assert (turn.outcome, ran, told) == (None, ["retraining_decision"], [])
+    assert (turn.outcome, ran, told) == (None, ["monitoring", "retraining_decision"], [])
     assert turn.told == "retrain: no, nothing asks."
 
 
@@ -120,7 +119,7 @@ def test_what_the_guard_holds_back_is_told_and_not_done(play):
 
 
 def test_drift_is_looked_for_first_and_its_failure_stops_nothing(play, caplog):
-    turn, ran, _ = play(CONTENT, pipelines=["monitoring"], fails=["monitoring"])
+    turn, ran, _ = play(CONTENT, fails=["monitoring"])
     assert ran == ["monitoring", "retraining_decision"]
     assert "Drift was not looked for: no rows." in caplog.text
     assert not turn.decision.retrain

@@ -27,7 +27,7 @@ from fraud_kedro.monitoring.webhook import URL_VARIABLE, announce
 
 logger = logging.getLogger(__name__)
 
-# Looked at before the decision, where the project has it: it leaves the verdict about drift.
+# Before the decision: it leaves the verdict about drift.
 DRIFT_PIPELINE = "monitoring"
 DECISION_PIPELINE = "retraining_decision"
 RETRAINING_PIPELINE = "retraining"
@@ -141,11 +141,7 @@ def watch(project: Project, *, every: float | None) -> None:
 
 
 def _look_for_drift(project: Project) -> None:
-    """Leave a new verdict about drift, where the project can."""
-    from kedro.framework.project import pipelines
-
-    if DRIFT_PIPELINE not in pipelines:
-        return
+    """Leave a new verdict about drift."""
     try:
         with _session(project) as session:
             _run(session, DRIFT_PIPELINE)

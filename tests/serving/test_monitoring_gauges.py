@@ -43,7 +43,9 @@ def performance(recall):
 def test_the_newest_files_are_shown_and_followed(tmp_path, files, make_bundle):
     metadata = make_bundle(tmp_path / "bundle").metadata
     gauges = MonitoringGauges(tmp_path)
-    (files / "drift.json").write_text(json.dumps({"verdict": "drift", "until": "2026-06-02T00:00:00Z"}))
+    (files / "drift.json").write_text(
+        json.dumps({"verdict": "drift", "window": {"until": "2026-06-02T00:00:00Z"}})
+    )
     (files / "performance.json").write_text(json.dumps(performance({"value": 0.5, "low": 0.4, "high": 0.6})))
     gauges.refresh("served", metadata)
     assert [value(gauge) for gauge in GAUGES] == [2, 1_780_358_400, 1_780_272_000, 0.5, 0.6]
@@ -67,7 +69,9 @@ def test_the_limit_of_recall_is_the_lower_end_on_test_rows(tmp_path, make_bundle
     assert value(metrics.RECALL_LIMIT) == 0.7
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"versions": 3, "verdict": [], "until": 5}', "{broken"])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", '{"versions": 3, "verdict": [], "window": {"until": 5}}', "{broken"]
+)
 def test_what_is_not_known_is_no_number(tmp_path, files, content):
     if content is not None:
         for name in ("drift.json", "performance.json"):

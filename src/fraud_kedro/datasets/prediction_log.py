@@ -12,7 +12,7 @@ from fraud_kedro.prediction_log import PredictionReader, open_for_reading
 
 
 class PredictionLogDataset(AbstractDataset[None, PredictionReader]):
-    """Opens the log for reading, without creating or locking anything; its rows stay in the database until a node asks for some.
+    """Opens the log for reading; its rows stay in the database until a node asks for some.
 
     Parameters
     ----------

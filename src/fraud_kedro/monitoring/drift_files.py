@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fraud_kedro.errors import DriftError
+from pydantic import ValidationError
+
+from fraud_kedro.errors import DataError, DriftError
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 
 
@@ -45,6 +47,27 @@ class DriftReport:
 def new_run_id() -> str:
     """Make a name that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def read_verdict(file: Path) -> DriftVerdict | None:
+    """Read the newest verdict, None if there is no file.
+
+    Raises
+    ------
+    DataError
+        If it is no verdict.
+    """
+    try:
+        return DriftVerdict.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{file} is not a verdict about drift ({place}: {first['msg']}). Look for drift again, or "
+            "remove the file."
+        ) from error
 
 
 def keep_report(page: Path, report: DriftReport) -> None:

@@ -87,7 +87,7 @@ class MonitoringGauges:
 
 def _until(verdict: Mapping[str, Any]) -> object:
     window = verdict.get("window")
-    return verdict.get("until", window.get("until") if isinstance(window, dict) else None)
+    return window.get("until") if isinstance(window, dict) else None
 
 
 def _recall(performance: Mapping[str, Any], model_version: str | None) -> Mapping[str, Any]:

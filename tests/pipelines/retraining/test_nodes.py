@@ -12,6 +12,7 @@ from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
 from fraud_kedro.datasets.monitoring_files import LastVerdictDataset, RetrainingHistoryDataset
 from fraud_kedro.evaluation.thresholds import Costs
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict, WindowRecord
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining import RetrainingRule
 from fraud_kedro.monitoring.retraining_rows import NextTableOptions
@@ -23,10 +24,15 @@ from fraud_kedro.prediction_log import PredictionRecord, open_for_reading, open_
 from fraud_kedro.schema import TransactionSchema
 
 NOW = datetime.now(UTC)
-VERDICT = (
-    '{"verdict": "drift", "drift_detected": true, "reason": "V4 has moved", "rows": 9, '
-    f'"until": "{NOW.isoformat()}"}}'
-)
+CHAMPION = "fraud_detection_logistic_regression_v4"
+VERDICT = DriftVerdict(
+    id="a-run", created=NOW, verdict="drift", drift_detected=True, reason="V4 has moved",
+    model_version=CHAMPION, reference_rows=1000, false_alarm_budget=0.05,
+    window=WindowRecord(
+        since=NOW - timedelta(days=30), until=NOW, rows=9, compared=9, without_features=0, other_schema=0,
+        sampled=9, scored_by_champion=9, hours_covered=700.0, model_versions={CHAMPION: 9},
+    ),
+).model_dump_json()  # fmt: skip
 
 
 def decide(folder, draft):
@@ -63,7 +69,7 @@ def test_a_decision_is_remembered_with_its_reason(tmp_path, draft):
     assert decision.unknown["drift"] == "nobody has looked for drift"
     (tmp_path / "verdict.json").write_text(VERDICT)
     decision, history = decide(tmp_path, draft)
-    assert (decision.retrain, decision.champion) == (True, "fraud_detection_logistic_regression_v4")
+    assert (decision.retrain, decision.champion) == (True, CHAMPION)
     assert [entry.retrain for entry in history] == [False, True]
     assert history[1].reason == "the data have drifted (V4 has moved)."
 
