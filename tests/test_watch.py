@@ -10,7 +10,7 @@ import pytest
 from fraud_kedro import watch as watching
 from fraud_kedro.errors import DataError, PredictionLogError
 from fraud_kedro.monitoring.retraining import Decision
-from fraud_kedro.monitoring.retraining_history import HistoryEntry, read_history
+from fraud_kedro.monitoring.retraining_history import HistoryEntry, append_history, read_history
 from fraud_kedro.watch import Project, Turn, WatchError, main, take_turn, watch
 
 PYTHON = sys.executable
@@ -110,6 +110,26 @@ def test_a_retraining_that_fails_is_written_down_with_its_reason(play, tmp_path)
     assert read_history(tmp_path / "history.jsonl") == (turn.outcome,)
     turn, _, _ = play(WANTED, program="sys.exit(9)")
     assert turn.outcome.reason == "exit code 9"
+
+
+def test_an_entry_of_a_clock_that_was_ahead_is_not_taken_for_the_outcome(play, tmp_path):
+    ahead = entry("promoted").model_copy(update={"at": datetime(2999, 1, 1, tzinfo=UTC)})
+    append_history(tmp_path / "history.jsonl", ahead)
+    turn, _, _ = play(WANTED, program="sys.exit(9)")
+    assert turn.outcome.outcome == "failed"
+    assert read_history(tmp_path / "history.jsonl") == (ahead, turn.outcome)
+
+
+def test_a_retraining_holds_the_lock_by_itself(play, tmp_path):
+    program = (
+        "import os\n"
+        f"held = os.stat({str(tmp_path / '.lock')!r}).st_ino\n"
+        "has = [n for n in os.listdir('/proc/self/fd') if n.isdigit() and int(n) > 2\n"
+        "       and os.path.exists(f'/proc/self/fd/{n}') and os.stat(f'/proc/self/fd/{n}').st_ino == held]\n"
+        "sys.exit('Error: it has the lock' if has else 9)"
+    )
+    turn, _, _ = play(WANTED, program=program)
+    assert turn.outcome.reason == "it has the lock"
 
 
 def test_what_the_guard_holds_back_is_told_and_not_done(play):

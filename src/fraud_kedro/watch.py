@@ -110,10 +110,10 @@ def take_turn(project: Project) -> Turn:
     with _session(project) as session:
         catalog = session.load_context().catalog
         folder = Path(catalog["remembered_decision"]._describe()["file"]).parent
-        with _alone(folder):
+        with _alone(folder) as lock:
             _run(session, DECISION_PIPELINE)
             decision: Decision = catalog.load("retraining_decision")
-            outcome = _retrain(project, folder) if decision.retrain else None
+            outcome = _retrain(project, folder, lock) if decision.retrain else None
     turn = Turn(decision, outcome)
     if decision.triggers:
         announce(os.environ.get(URL_VARIABLE), turn.event)
@@ -159,11 +159,23 @@ def _run(session: Any, pipeline: str) -> None:
     session.run(pipeline_names=[pipeline], runner=SequentialRunner())
 
 
-def _retrain(project: Project, folder: Path) -> HistoryEntry:
-    """Retrain in a process of its own: its memory goes with it, and its end is not ours."""
+def _retrain(project: Project, folder: Path, lock: TextIO) -> HistoryEntry:
+    """Retrain in a process of its own: its memory goes with it, and its end is not ours.
+
+    It has the lock too, so that a loop that is killed meanwhile leaves nobody to
+    start a second retraining beside it.
+    """
     before = len(read_history(folder / HISTORY_FILE))
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", RETRAINING_PIPELINE, *project.arguments]
-    done = subprocess.run(command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        command,
+        check=False,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        pass_fds=(lock.fileno(),),
+    )
     sys.stderr.write(done.stderr)
     added = read_history(folder / HISTORY_FILE)[before:]
     outcomes = [entry for entry in added if entry.kind == "retraining"]
@@ -181,7 +193,7 @@ def _retrain(project: Project, folder: Path) -> HistoryEntry:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[TextIO]:
     """Hold the lock of a root, so that two loops do not retrain at once.
 
     Raises
@@ -192,7 +204,7 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         _lock(file, folder)
-        yield
+        yield file
 
 
 def _lock(file: TextIO, folder: Path) -> None:

@@ -70,7 +70,7 @@ class RetrainingHistoryDataset(AbstractDataset[HistoryEntry, tuple[HistoryEntry,
         self.metadata = metadata
 
     def load(self) -> tuple[HistoryEntry, ...]:
-        """Read every entry, oldest first."""
+        """Read every entry, in the order they were added."""
         return read_history(self._file)
 
     def save(self, data: HistoryEntry) -> None:

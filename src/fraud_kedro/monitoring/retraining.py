@@ -147,7 +147,7 @@ def decide(
         None where nobody has looked.
     champion : Reigning
     history : sequence of HistoryEntry
-        What was decided and done before, oldest first.
+        What was decided and done before, in that order.
     rule : RetrainingRule
     now : datetime
 
