@@ -107,6 +107,20 @@ def test_a_full_disk_loses_nothing_of_earlier_runs_and_leaves_nothing_half(tmp_p
     assert [line["id"] for line in history(tmp_path)] == ["first", "second"]
 
 
+def test_a_history_that_something_else_has_spoiled_is_kept_and_goes_on(tmp_path, report):
+    (tmp_path / "drift_history.jsonl").write_bytes(b"gar\xff\xfebage")
+    keep_report(tmp_path / "drift.html", report("first"))
+    spoiled, line = (tmp_path / "drift_history.jsonl").read_bytes().splitlines()
+    assert (spoiled, json.loads(line)["id"]) == (b"gar\xff\xfebage", "first")
+
+
+def test_what_a_killed_run_has_left_half_written_goes_with_the_next_one(tmp_path, report):
+    (tmp_path / ".drift_killed.html.123.new").write_text("half a page")
+    (tmp_path / ".other.new").write_text("somebody else's")
+    keep_report(tmp_path / "drift.html", report("first"))
+    assert [file.name for file in tmp_path.glob(".*.new")] == [".other.new"]
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, report):
     (tmp_path / "file").write_text("")
     with pytest.raises(DriftError, match="cannot be kept in"):
