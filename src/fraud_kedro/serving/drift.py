@@ -154,11 +154,15 @@ class DriftRuns:
                 break
             finally:
                 beside.unlink(missing_ok=True)
+        process = None
         try:
             process = await self._spawn(run)
             _written(marker, run._replace(pid=process.pid)).replace(marker)
         except BaseException:
             marker.unlink(missing_ok=True)
+            if process is not None:
+                process.kill()
+                await process.communicate()
             raise
         task = asyncio.create_task(self._follow(run, process), name=f"drift {run.id}")
         self._tasks[run.id] = task
@@ -213,11 +217,11 @@ class DriftRuns:
 
 
 def _read(marker: Path) -> _Run | None:
-    """Read a marker; None if its process has gone."""
+    """Read a marker; None if its process has gone, or a full disk or a power cut has spoiled it."""
     try:
         started = time.time() - marker.stat().st_mtime < _STARTING_SECONDS
         run = _Run(**json.loads(marker.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None
     if run.pid is None:
         return run if started else None
@@ -231,5 +235,9 @@ def _read(marker: Path) -> _Run | None:
 
 def _written(marker: Path, run: _Run) -> Path:
     beside = marker.with_name(f"{marker.name}.{run.id}")
-    beside.write_text(json.dumps(run._asdict()), encoding="utf-8")
+    try:
+        beside.write_text(json.dumps(run._asdict()), encoding="utf-8")
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     return beside
