@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 import secrets
 import time
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import psutil
 from pydantic import ValidationError
 
-from fraud_kedro.locations import drift_page
+from fraud_kedro.locations import RUN_ID, drift_page
 from fraud_kedro.serving.answers import Reply, encode, refusal
 from fraud_kedro.serving.documents import DriftRequest
 from fraud_kedro.serving.model_store import ModelStore
@@ -37,7 +36,6 @@ _LOOK_SECONDS = 0.2
 # A worker that has made a marker starts its process at once, unless it dies in between.
 _STARTING_SECONDS = 10.0
 _RETRY_SECONDS = 5
-_RUN_ID = re.compile(r"[0-9A-Za-z-]{1,40}")
 
 
 class _Run(NamedTuple):
@@ -114,7 +112,7 @@ class DriftRuns:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _reply(self, run: str) -> Reply:
-        known = _RUN_ID.fullmatch(run) is not None
+        known = RUN_ID.fullmatch(run) is not None
         if known:
             with contextlib.suppress(FileNotFoundError):
                 return Reply(200, self._page.with_name(f"{self._page.stem}_{run}.json").read_bytes())
