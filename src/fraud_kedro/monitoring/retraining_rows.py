@@ -147,8 +147,8 @@ def next_table(
     cut = options.cut or now
     if cut > now:
         raise DataError(
-            f"retraining.table.cut, {cut:%Y-%m-%d %H:%M %Z}, lies in the future: transactions that still wait "
-            "for their labels would count as settled."
+            f"retraining.table.cut, {cut:%Y-%m-%d %H:%M %Z}, lies in the future: transactions that still "
+            "wait for their labels would count as settled."
         )
     logged, tally = _settled_rows(reader, schema, labels, cut)
     if not logged.height:
