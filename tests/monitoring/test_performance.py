@@ -197,6 +197,17 @@ def test_an_estimate_of_calibrated_scores_is_near_the_truth():
     assert found.expected_cost == pytest.approx(cost, rel=0.05)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_estimated_average_precision_is_right_where_frauds_are_few(seed):
+    generator = np.random.default_rng(seed)
+    scores = np.concatenate([generator.beta(2, 1, 6), generator.beta(0.2, 60, 500)])
+    nothing = np.zeros(len(scores))
+    found = estimated(scores, nothing == 1, nothing, nothing, COSTS).average_precision
+    drawn = [generator.random(len(scores)) < scores for _ in range(300)]
+    truth = np.mean([average_precision_score(fraud, scores) for fraud in drawn if fraud.any()])
+    assert found == pytest.approx(truth, abs=0.03)
+
+
 def test_moments_are_told_in_utc(log, record, now):
     log.add(record("a"))
     assert measured(log, now).since == datetime(2026, 5, 1, 12, tzinfo=UTC)
