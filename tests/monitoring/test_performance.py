@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -206,6 +207,41 @@ def test_estimated_average_precision_is_right_where_frauds_are_few(seed):
     drawn = [generator.random(len(scores)) < scores for _ in range(300)]
     truth = np.mean([average_precision_score(fraud, scores) for fraud in drawn if fraud.any()])
     assert found == pytest.approx(truth, abs=0.03)
+
+
+class ManyRows:
+    """A log of many rows that are read one by one, newest first."""
+
+    def __init__(self, rows, now):
+        self.rows, self.now = rows, now
+
+    def labelled(self, *, limit, **_):
+        for number in range(min(self.rows, limit)):
+            yield {
+                "timestamp": self.now - timedelta(minutes=number), "model_version": "m_v1",
+                "probability": number / self.rows, "prediction": 0, "decision": "approve",
+                "Amount": float(number), "label": None, "labelled_at": None,
+            }  # fmt: skip
+
+    def labels_without_prediction(self):
+        return 0
+
+
+def test_a_long_log_is_read_in_columns(now):
+    rows = 150_000
+    labels = LabelOptions(unlabelled="unknown")
+    tracemalloc.start()
+    try:
+        found = performance_over_time(
+            ManyRows(rows, now), days=365, by="week", labels=labels, costs=COSTS, amount="Amount",
+            repetitions=10, as_of=now,
+        )  # fmt: skip
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.rows == rows
+    # As dictionaries they take some 540 bytes each.
+    assert most / rows < 300
 
 
 def test_moments_are_told_in_utc(log, record, now):
