@@ -145,6 +145,24 @@ def test_drift_is_looked_for_first_and_its_failure_stops_nothing(play, caplog):
     assert not turn.decision.retrain
 
 
+def test_each_pipeline_has_an_mlflow_run_of_its_own(play, monkeypatch):
+    open_runs, seen = [], []
+    monkeypatch.setattr("mlflow.active_run", lambda: open_runs[-1] if open_runs else None)
+    monkeypatch.setattr("mlflow.end_run", open_runs.pop)
+
+    def run(self, pipeline_names, runner):
+        seen.append((pipeline_names[0], [*open_runs]))
+        # As kedro-mlflow does: once for each node.
+        open_runs.extend(pipeline_names * 3)
+        if pipeline_names[0] in self.fails:
+            raise DataError("no rows.")
+
+    monkeypatch.setattr(FakeSession, "run", run)
+    play(CONTENT, fails=["monitoring"])
+    assert seen == [("monitoring", []), ("retraining_decision", [])]
+    assert not open_runs
+
+
 def test_two_do_not_watch_one_root(play, tmp_path):
     with (tmp_path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

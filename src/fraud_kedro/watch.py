@@ -154,9 +154,16 @@ def _look_for_drift(project: Project) -> None:
 
 
 def _run(session: Any, pipeline: str) -> None:
+    import mlflow
     from kedro.runner import SequentialRunner
 
-    session.run(pipeline_names=[pipeline], runner=SequentialRunner())
+    try:
+        session.run(pipeline_names=[pipeline], runner=SequentialRunner())
+    finally:
+        # kedro-mlflow opens its run again for each node and closes it once: the next pipeline, and every
+        # later turn, would be logged into this one's.
+        while mlflow.active_run():
+            mlflow.end_run()
 
 
 def _retrain(project: Project, folder: Path, lock: TextIO) -> HistoryEntry:
