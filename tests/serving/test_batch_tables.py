@@ -239,7 +239,8 @@ def lines(transactions, change):
         (lambda t: [t[0].replace("V7", "V8"), *t[1:]], "more than one column"),
         (lambda t: [t[0].replace("V7", "W7"), *t[1:]], "no column of this name"),
         (lambda t: [*t, "\0" * 5], "NUL"),
-        (lambda t: [row.replace(",", ";") for row in t], "no column of this name"),
+        (lambda t: [row.replace(",", ";") for row in t], "has semicolons between its values"),
+        (lambda t: [row.replace(",", "\t") for row in t], "has tabs between its values"),
         (lambda t: [f"{t[0]},{'x' * 140_000}", *(f"{row},1" for row in t[1:])], "no header that can be read"),
     ],
 )

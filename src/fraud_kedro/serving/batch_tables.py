@@ -25,6 +25,7 @@ _BLOCK_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
 # Of one row over all its columns of text. A Parquet file of some KiB could become as many GiB.
 _LONGEST_ROW = 64 * 1024
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class CsvSource:
@@ -97,6 +98,9 @@ class CsvSource:
             raise broken("csv_invalid", f"has no header that can be read: {error}") from error
         if names is None:
             raise broken("csv_empty", "is empty. The first line should name the columns.")
+        for sign, called in _OTHER_SEPARATORS.items():
+            if len(names) == 1 and sign in names[0]:
+                raise broken("csv_separator", f"has {called} between its values. Save it with commas.")
         if all(NUMBER.fullmatch(name.strip()) for name in names):
             raise broken(
                 "csv_header", "has no header: the first line should name the columns, not hold numbers."

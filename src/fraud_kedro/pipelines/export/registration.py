@@ -129,6 +129,8 @@ def _register(bundle: Bundle, evaluation_graph: onnx.ModelProto, run_id: str) ->
             EVALUATION_CHECKSUM_TAG: evaluation_checksum,
         },
         description=_description(metadata),
+        # A server refuses a source of which it is not told.
+        model_id=logged.model_id,
     )
     return int(registered.version)
 
