@@ -10,7 +10,7 @@ import pytest
 from fraud_kedro import watch as watching
 from fraud_kedro.errors import DataError, PredictionLogError
 from fraud_kedro.monitoring.retraining import Decision
-from fraud_kedro.monitoring.retraining_history import HistoryEntry, read_history
+from fraud_kedro.monitoring.retraining_history import HistoryEntry, append_history, read_history
 from fraud_kedro.watch import Project, Turn, WatchError, main, take_turn, watch
 
 PYTHON = sys.executable
@@ -63,10 +63,9 @@ def play(monkeypatch, tmp_path):
     """Take a turn with a decision, and a program in the place of `kedro run`."""
     told = []
 
-    def turn(decision, program="", fails=(), pipelines=()):
+    def turn(decision, program="", fails=()):
         session = FakeSession(tmp_path, decision, fails)
         monkeypatch.setattr(watching, "_session", lambda project: session)
-        monkeypatch.setattr("kedro.framework.project.pipelines", dict.fromkeys(pipelines))
         monkeypatch.setattr(watching, "announce", lambda url, event: told.append(event))
         script = tmp_path / "program"
         script.write_text(f"#!{PYTHON}\nimport sys\n{program}\n")
@@ -84,7 +83,7 @@ def entry(outcome):
 
 def test_nothing_is_retrained_and_nobody_told_without_a_reason(play, tmp_path):
     turn, ran, told = play(CONTENT, program="raise SystemExit('started')")
-    assert (turn.outcome, ran, told) == (None, ["retraining_decision"], [])
+    assert (turn.outcome, ran, told) == (None, ["monitoring", "retraining_decision"], [])
     assert turn.told == "retrain: no, nothing asks."
 
 
@@ -113,6 +112,26 @@ def test_a_retraining_that_fails_is_written_down_with_its_reason(play, tmp_path)
     assert turn.outcome.reason == "exit code 9"
 
 
+def test_an_entry_of_a_clock_that_was_ahead_is_not_taken_for_the_outcome(play, tmp_path):
+    ahead = entry("promoted").model_copy(update={"at": datetime(2999, 1, 1, tzinfo=UTC)})
+    append_history(tmp_path / "history.jsonl", ahead)
+    turn, _, _ = play(WANTED, program="sys.exit(9)")
+    assert turn.outcome.outcome == "failed"
+    assert read_history(tmp_path / "history.jsonl") == (ahead, turn.outcome)
+
+
+def test_a_retraining_holds_the_lock_by_itself(play, tmp_path):
+    program = (
+        "import os\n"
+        f"held = os.stat({str(tmp_path / '.lock')!r}).st_ino\n"
+        "has = [n for n in os.listdir('/proc/self/fd') if n.isdigit() and int(n) > 2\n"
+        "       and os.path.exists(f'/proc/self/fd/{n}') and os.stat(f'/proc/self/fd/{n}').st_ino == held]\n"
+        "sys.exit('Error: it has the lock' if has else 9)"
+    )
+    turn, _, _ = play(WANTED, program=program)
+    assert turn.outcome.reason == "it has the lock"
+
+
 def test_what_the_guard_holds_back_is_told_and_not_done(play):
     turn, _, told = play(HELD, program="raise SystemExit('started')")
     assert turn.outcome is None
@@ -120,10 +139,28 @@ def test_what_the_guard_holds_back_is_told_and_not_done(play):
 
 
 def test_drift_is_looked_for_first_and_its_failure_stops_nothing(play, caplog):
-    turn, ran, _ = play(CONTENT, pipelines=["monitoring"], fails=["monitoring"])
+    turn, ran, _ = play(CONTENT, fails=["monitoring"])
     assert ran == ["monitoring", "retraining_decision"]
     assert "Drift was not looked for: no rows." in caplog.text
     assert not turn.decision.retrain
+
+
+def test_each_pipeline_has_an_mlflow_run_of_its_own(play, monkeypatch):
+    open_runs, seen = [], []
+    monkeypatch.setattr("mlflow.active_run", lambda: open_runs[-1] if open_runs else None)
+    monkeypatch.setattr("mlflow.end_run", open_runs.pop)
+
+    def run(self, pipeline_names, runner):
+        seen.append((pipeline_names[0], [*open_runs]))
+        # As kedro-mlflow does: once for each node.
+        open_runs.extend(pipeline_names * 3)
+        if pipeline_names[0] in self.fails:
+            raise DataError("no rows.")
+
+    monkeypatch.setattr(FakeSession, "run", run)
+    play(CONTENT, fails=["monitoring"])
+    assert seen == [("monitoring", []), ("retraining_decision", [])]
+    assert not open_runs
 
 
 def test_two_do_not_watch_one_root(play, tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 ROOT_VARIABLE = "FRAUD_ROOT"
 LOG_VARIABLE = "FRAUD_LOG_URL"
 TRACKING_VARIABLE = "FRAUD_MLFLOW_TRACKING_URI"
 DEFAULT_ROOT = "data"
+
+#: Names a run on drift, and its files.
+RUN_ID = re.compile(r"[0-9A-Za-z-]{1,40}")
 
 
 def root_folder(default: str = DEFAULT_ROOT) -> Path:

@@ -14,7 +14,7 @@ from fraud_kedro.hooks import (
     TrackingHook,
     ValidatorHook,
 )
-from fraud_kedro.locations import artifact_folder, log_url, root_folder, tracking_uri
+from fraud_kedro.locations import artifact_folder, root_folder, tracking_uri
 
 HOOKS = (LocalStoreHook(), ValidatorHook(), DataSourceHook(), InputsHook(), TrackingHook(), SummaryHook())
 
@@ -34,7 +34,6 @@ CONFIG_LOADER_ARGS = {
         "in_project": lambda path: _absolute(path).as_posix(),
         "fraud_root": lambda default: str(root_folder(default)),
         "tracking_uri": lambda root: tracking_uri(_absolute(root)),
-        "prediction_log": lambda root: log_url(_absolute(root)),
         # What the service has as a setting; empty counts as not set, as it does there.
         "from_environment": lambda name, default: os.environ.get(name) or default,
         "artifact_location": lambda root: artifact_folder(_absolute(root)).as_uri(),

@@ -27,7 +27,7 @@ from fraud_kedro.monitoring.webhook import URL_VARIABLE, announce
 
 logger = logging.getLogger(__name__)
 
-# Looked at before the decision, where the project has it: it leaves the verdict about drift.
+# Before the decision: it leaves the verdict about drift.
 DRIFT_PIPELINE = "monitoring"
 DECISION_PIPELINE = "retraining_decision"
 RETRAINING_PIPELINE = "retraining"
@@ -110,10 +110,10 @@ def take_turn(project: Project) -> Turn:
     with _session(project) as session:
         catalog = session.load_context().catalog
         folder = Path(catalog["remembered_decision"]._describe()["file"]).parent
-        with _alone(folder):
+        with _alone(folder) as lock:
             _run(session, DECISION_PIPELINE)
             decision: Decision = catalog.load("retraining_decision")
-            outcome = _retrain(project, folder) if decision.retrain else None
+            outcome = _retrain(project, folder, lock) if decision.retrain else None
     turn = Turn(decision, outcome)
     if decision.triggers:
         announce(os.environ.get(URL_VARIABLE), turn.event)
@@ -141,11 +141,7 @@ def watch(project: Project, *, every: float | None) -> None:
 
 
 def _look_for_drift(project: Project) -> None:
-    """Leave a new verdict about drift, where the project can."""
-    from kedro.framework.project import pipelines
-
-    if DRIFT_PIPELINE not in pipelines:
-        return
+    """Leave a new verdict about drift."""
     try:
         with _session(project) as session:
             _run(session, DRIFT_PIPELINE)
@@ -158,16 +154,35 @@ def _look_for_drift(project: Project) -> None:
 
 
 def _run(session: Any, pipeline: str) -> None:
+    import mlflow
     from kedro.runner import SequentialRunner
 
-    session.run(pipeline_names=[pipeline], runner=SequentialRunner())
+    try:
+        session.run(pipeline_names=[pipeline], runner=SequentialRunner())
+    finally:
+        # kedro-mlflow opens its run again for each node and closes it once: the next pipeline, and every
+        # later turn, would be logged into this one's.
+        while mlflow.active_run():
+            mlflow.end_run()
 
 
-def _retrain(project: Project, folder: Path) -> HistoryEntry:
-    """Retrain in a process of its own: its memory goes with it, and its end is not ours."""
+def _retrain(project: Project, folder: Path, lock: TextIO) -> HistoryEntry:
+    """Retrain in a process of its own: its memory goes with it, and its end is not ours.
+
+    It has the lock too, so that a loop that is killed meanwhile leaves nobody to
+    start a second retraining beside it.
+    """
     before = len(read_history(folder / HISTORY_FILE))
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", RETRAINING_PIPELINE, *project.arguments]
-    done = subprocess.run(command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        command,
+        check=False,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        pass_fds=(lock.fileno(),),
+    )
     sys.stderr.write(done.stderr)
     added = read_history(folder / HISTORY_FILE)[before:]
     outcomes = [entry for entry in added if entry.kind == "retraining"]
@@ -185,7 +200,7 @@ def _retrain(project: Project, folder: Path) -> HistoryEntry:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[TextIO]:
     """Hold the lock of a root, so that two loops do not retrain at once.
 
     Raises
@@ -196,7 +211,7 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         _lock(file, folder)
-        yield
+        yield file
 
 
 def _lock(file: TextIO, folder: Path) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError
 
 from fraud_kedro.datasets.prediction_log import PredictionLogDataset
 from fraud_kedro.errors import PredictionLogError
 from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.settings import CONFIG_LOADER_ARGS
 
 
 def record(name):
@@ -36,9 +38,14 @@ def test_the_log_is_opened_where_the_service_keeps_it(tmp_path, request, monkeyp
     catalog.release("prediction_log")
 
 
-def test_a_password_is_in_no_description(tmp_path, monkeypatch):
+def test_a_password_is_neither_in_the_catalog_nor_in_a_description(request, monkeypatch):
     monkeypatch.setenv("FRAUD_LOG_URL", "postgresql://fraud:secret@127.0.0.1:1/log")
-    assert "secret" not in str(PredictionLogDataset(root=str(tmp_path)))
+    loader = OmegaConfigLoader(str(request.config.rootpath / "conf"), env="quick", **CONFIG_LOADER_ARGS)
+    entries = {name: loader["catalog"][name] for name in ("prediction_log", "stored_labels")}
+    assert "secret" not in str(loader["catalog"])
+    for name, dataset in DataCatalog.from_config(entries).items():
+        assert "root" in str(dataset), name
+        assert "secret" not in str(dataset), name
 
 
 def test_a_log_that_is_not_there_is_the_projects_error(tmp_path, monkeypatch):

@@ -156,6 +156,21 @@ def test_the_served_version_is_fetched_where_the_local_copy_is_another(
     assert "has no version 9" in said
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "performance --maturity-days=nan", "drift --maturity-days=1e9", "performance --review-cost=nan",
+        "performance --rows=-1", "comparison --repetitions=-5", "drift --run-id=../../x",
+        "drift --version=-3", "comparison --rows=many",
+    ],
+)  # fmt: skip
+def test_an_option_that_means_nothing_is_refused_in_one_line(option, capsys):
+    with pytest.raises(SystemExit):
+        main(option.split())
+    name = option.split()[1].partition("=")[0]
+    assert f"error: argument {name}: " in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "1e9"])
 def test_a_window_of_no_length_is_refused(root, days, capsys):
     with pytest.raises(SystemExit):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fraud_kedro.errors import DriftError
+from fraud_kedro.errors import DataError, DriftError
 from fraud_kedro.locations import drift_page, drift_verdict_file
-from fraud_kedro.monitoring.drift_files import DriftReport, keep_report, new_run_id
+from fraud_kedro.monitoring.drift_files import DriftReport, keep_report, new_run_id, read_verdict
 from fraud_kedro.monitoring.drift_judgement import judge
 from fraud_kedro.monitoring.drift_options import DriftOptions
-from fraud_kedro.monitoring.verdict import read_verdict
 from fraud_kedro.serving.metrics import DRIFT, DRIFT_TIME
 from fraud_kedro.serving.monitoring_gauges import MonitoringGauges
 
@@ -39,17 +39,25 @@ def test_the_loop_and_the_gauges_read_what_a_run_leaves(tmp_path, report):
     page = drift_page(tmp_path)
     kept = report("first")
     keep_report(page, kept)
-    found = read_verdict(drift_verdict_file(tmp_path))
     told = kept.verdict
-    assert (found.verdict, found.reason, found.model_version) == (
-        told.verdict,
-        told.reason,
-        told.model_version,
-    )
-    assert (found.until, found.rows) == (told.window.until, told.window.rows)
+    assert read_verdict(drift_verdict_file(tmp_path)) == told
     MonitoringGauges(tmp_path).refresh(None, None)
     assert DRIFT_TIME._value.get() == told.window.until.timestamp()
     assert DRIFT._value.get() == {"ok": 0, "warn": 1, "drift": 2}[told.verdict]
+
+
+def test_nobody_has_looked_where_there_is_no_file(tmp_path):
+    assert read_verdict(tmp_path / "drift.json") is None
+
+
+@pytest.mark.parametrize("spoiled", ["", "[]", "{}", "no zone"])
+def test_what_is_no_verdict_is_refused_in_one_line(tmp_path, report, spoiled):
+    if spoiled == "no zone":
+        spoiled = re.sub(r'("until":"[^"+Z]*)(Z|\+00:00)"', r'\1"', report("first").verdict.model_dump_json())
+    (tmp_path / "drift.json").write_text(spoiled)
+    with pytest.raises(DataError, match="is not a verdict about drift") as caught:
+        read_verdict(tmp_path / "drift.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_leaves_dated_files_the_newest_and_a_line(tmp_path, report):
@@ -97,6 +105,20 @@ def test_a_full_disk_loses_nothing_of_earlier_runs_and_leaves_nothing_half(tmp_p
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     keep_report(page, second)
     assert [line["id"] for line in history(tmp_path)] == ["first", "second"]
+
+
+def test_a_history_that_something_else_has_spoiled_is_kept_and_goes_on(tmp_path, report):
+    (tmp_path / "drift_history.jsonl").write_bytes(b"gar\xff\xfebage")
+    keep_report(tmp_path / "drift.html", report("first"))
+    spoiled, line = (tmp_path / "drift_history.jsonl").read_bytes().splitlines()
+    assert (spoiled, json.loads(line)["id"]) == (b"gar\xff\xfebage", "first")
+
+
+def test_what_a_killed_run_has_left_half_written_goes_with_the_next_one(tmp_path, report):
+    (tmp_path / ".drift_killed.html.123.new").write_text("half a page")
+    (tmp_path / ".other.new").write_text("somebody else's")
+    keep_report(tmp_path / "drift.html", report("first"))
+    assert [file.name for file in tmp_path.glob(".*.new")] == [".other.new"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, report):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -195,6 +196,52 @@ def test_an_estimate_of_calibrated_scores_is_near_the_truth():
     assert found.average_precision == pytest.approx(average_precision_score(fraud, scores), abs=0.03)
     cost = (amounts[fraud & ~flagged].sum() + 3 * flagged.sum()) / 400_000
     assert found.expected_cost == pytest.approx(cost, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_estimated_average_precision_is_right_where_frauds_are_few(seed):
+    generator = np.random.default_rng(seed)
+    scores = np.concatenate([generator.beta(2, 1, 6), generator.beta(0.2, 60, 500)])
+    nothing = np.zeros(len(scores))
+    found = estimated(scores, nothing == 1, nothing, nothing, COSTS).average_precision
+    drawn = [generator.random(len(scores)) < scores for _ in range(300)]
+    truth = np.mean([average_precision_score(fraud, scores) for fraud in drawn if fraud.any()])
+    assert found == pytest.approx(truth, abs=0.03)
+
+
+class ManyRows:
+    """A log of many rows that are read one by one, newest first."""
+
+    def __init__(self, rows, now):
+        self.rows, self.now = rows, now
+
+    def labelled(self, *, limit, **_):
+        for number in range(min(self.rows, limit)):
+            yield {
+                "timestamp": self.now - timedelta(minutes=number), "model_version": "m_v1",
+                "probability": number / self.rows, "prediction": 0, "decision": "approve",
+                "Amount": float(number), "label": None, "labelled_at": None,
+            }  # fmt: skip
+
+    def labels_without_prediction(self):
+        return 0
+
+
+def test_a_long_log_is_read_in_columns(now):
+    rows = 150_000
+    labels = LabelOptions(unlabelled="unknown")
+    tracemalloc.start()
+    try:
+        found = performance_over_time(
+            ManyRows(rows, now), days=365, by="week", labels=labels, costs=COSTS, amount="Amount",
+            repetitions=10, as_of=now,
+        )  # fmt: skip
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.rows == rows
+    # As dictionaries they take some 540 bytes each.
+    assert most / rows < 300
 
 
 def test_moments_are_told_in_utc(log, record, now):

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from fraud_kedro.champion.bundle import Metric
 from fraud_kedro.evaluation.thresholds import Costs
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict, WindowRecord
 from fraud_kedro.monitoring.performance_report import Declined, Estimate, Figure, Figures, Performance, Scored
 from fraud_kedro.monitoring.retraining import Reigning, RetrainingRule, decide
 from fraud_kedro.monitoring.retraining_history import HistoryEntry
 from fraud_kedro.monitoring.settled import LabelOptions
-from fraud_kedro.monitoring.verdict import LastVerdict
 
 CHAMPION = "fraud_detection_lightgbm_v3"
 RULE = RetrainingRule.model_validate({"age": {"max_days": 90}})
@@ -40,9 +40,14 @@ def performance(now, recall=(0.8, 0.7, 0.9), *, version=CHAMPION, problem=None):
 
 
 def verdict(now, kind="drift", *, days=1.0, of=CHAMPION):
-    return LastVerdict(
-        verdict=kind, drift_detected=kind == "drift", reason="V4 has moved", until=now - timedelta(days=days),
-        rows=100, model_version=of,
+    until = now - timedelta(days=days)
+    window = WindowRecord(
+        since=until - timedelta(days=30), until=until, rows=100, compared=100, without_features=0,
+        other_schema=0, sampled=100, scored_by_champion=100, hours_covered=720.0, model_versions={of: 100},
+    )  # fmt: skip
+    return DriftVerdict(
+        id="a-run", created=until, verdict=kind, drift_detected=kind == "drift", reason="V4 has moved",
+        model_version=of, reference_rows=1000, window=window, false_alarm_budget=0.05,
     )  # fmt: skip
 
 
@@ -101,7 +106,6 @@ def test_a_verdict_that_is_old_or_of_an_earlier_champion_says_nothing(now):
     assert young.unknown["drift"] == "the last look for drift was at another champion"
     others = decided(now, drift=verdict(now, of="fraud_detection_lightgbm_v2"))
     assert others.unknown["drift"] == "the last look for drift was at another champion"
-    assert decided(now, drift=verdict(now, of=None)).retrain
     assert "too little data" in decided(now, drift=verdict(now, "insufficient_data")).unknown["drift"]
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from fraud_kedro.errors import DataError
 from fraud_kedro.monitoring.retraining_rows import NextTableOptions, next_table
@@ -156,6 +157,19 @@ def test_ids_and_weights_are_filled_where_the_table_has_them(log, record, now):
     numbered = original.with_columns(transaction_id=pl.lit(5))
     with pytest.raises(DataError, match="do not have the original table's types"):
         made(log, now, original=numbered, transaction_id="transaction_id", sample_weight="weight")
+
+
+def test_a_cut_without_a_zone_is_utc_and_one_of_the_future_is_refused(log, record, now):
+    log.add(record("a", features=features(200_000.0)))
+    assert NextTableOptions(cut="2026-06-01 00:00:00").cut == datetime(2026, 6, 1, tzinfo=UTC)
+    with pytest.raises(DataError, match=r"retraining\.table\.cut, .* UTC, lies in the future"):
+        made(log, now, options=NextTableOptions(cut=now + timedelta(days=1)))
+
+
+@pytest.mark.parametrize("rows", [0, -5])
+def test_a_table_of_no_original_rows_cannot_be_asked_for(rows):
+    with pytest.raises(ValidationError):
+        NextTableOptions(original_rows=rows)
 
 
 def test_fewer_of_the_original_rows_are_its_newest(log, record, now):

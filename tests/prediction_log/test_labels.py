@@ -136,3 +136,12 @@ def test_whatever_comes_the_latest_moment_counts_and_nothing_is_kept_twice(tmp_p
     writer.close()
     assert {row[:3] for row in rows} == set(given)
     assert len(rows) == len(set(given))
+
+
+def test_a_label_known_before_the_latest_one_is_kept_and_corrects_nothing(writer):
+    give(writer, ("a", 1, NOON - timedelta(days=1)))
+    earlier = give(writer, ("a", 0, NOON - timedelta(days=2)))
+    assert (earlier.stored, earlier.corrections) == (1, 0)
+    assert len(history(writer)) == 2
+    later = give(writer, ("a", 0, NOON))
+    assert (later.stored, later.corrections) == (1, 1)

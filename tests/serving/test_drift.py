@@ -173,6 +173,48 @@ def test_a_marker_of_a_process_that_has_gone_holds_nothing_up(tmp_path, monkeypa
         assert json.loads(reply.body)["id"] != "old"
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": "half'])
+def test_a_spoiled_marker_holds_nothing_up(tmp_path, monkeypatch, content):
+    folder = drift_page(tmp_path).parent
+    folder.mkdir(parents=True)
+    (folder / ".drift_30_days.running").write_text(content)
+    assert runs(tmp_path).find("any").status == 404
+    program(tmp_path, monkeypatch, WRITE)
+    [reply] = ask(tmp_path, b"{}")
+    assert reply.status == 200
+
+
+def test_a_disk_that_fills_up_while_a_run_starts_leaves_no_process(tmp_path, monkeypatch):
+    program(tmp_path, monkeypatch, "time.sleep(60)")
+    written, started = drift._written, []
+
+    def full(marker, run):
+        if run.pid is not None:
+            started.append(run.pid)
+            raise OSError(28, "No space left on device")
+        return written(marker, run)
+
+    monkeypatch.setattr(drift, "_written", full)
+    [reply] = ask(tmp_path, b"{}")
+    assert (reply.status, "No space left on device" in detail(reply)) == (503, True)
+    import psutil
+
+    [pid] = started
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not list(drift_page(tmp_path).parent.glob(".drift_*.running*"))
+
+
+def test_a_process_that_ends_at_once_is_no_fault_of_the_folder(tmp_path, monkeypatch):
+    program(tmp_path, monkeypatch, WRITE)
+
+    def gone(*_):
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setattr(os, "setpriority", gone)
+    [reply] = ask(tmp_path, b"{}")
+    assert reply.status == 200
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "08_reporting").write_text("a file")
     [reply] = ask(tmp_path, b"{}")

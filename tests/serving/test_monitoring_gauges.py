@@ -43,14 +43,18 @@ def performance(recall):
 def test_the_newest_files_are_shown_and_followed(tmp_path, files, make_bundle):
     metadata = make_bundle(tmp_path / "bundle").metadata
     gauges = MonitoringGauges(tmp_path)
-    (files / "drift.json").write_text(json.dumps({"verdict": "drift", "until": "2026-06-02T00:00:00Z"}))
+    (files / "drift.json").write_text(
+        json.dumps(
+            {"verdict": "drift", "model_version": "served", "window": {"until": "2026-06-02T00:00:00Z"}}
+        )
+    )
     (files / "performance.json").write_text(json.dumps(performance({"value": 0.5, "low": 0.4, "high": 0.6})))
     gauges.refresh("served", metadata)
     assert [value(gauge) for gauge in GAUGES] == [2, 1_780_358_400, 1_780_272_000, 0.5, 0.6]
     assert value(metrics.FLAG_RATE) == metadata.flag_rate
     assert value(metrics.MODEL_CREATED) == metadata.created.timestamp()
     (files / "drift.json").write_text(
-        json.dumps({"verdict": "ok", "window": {"until": "2026-06-03T00:00:00Z"}})
+        json.dumps({"verdict": "ok", "model_version": "served", "window": {"until": "2026-06-03T00:00:00Z"}})
     )
     (files / "performance.json").write_text(json.dumps(performance(None)))
     gauges.refresh("served", metadata)
@@ -64,10 +68,21 @@ def test_the_limit_of_recall_is_the_lower_end_on_test_rows(tmp_path, make_bundle
     assert math.isnan(value(metrics.RECALL_LIMIT))
     metric = metadata.metrics["average_precision"]
     MonitoringGauges(tmp_path).refresh("served", metadata.model_copy(update={"metrics": {"recall": metric}}))
-    assert value(metrics.RECALL_LIMIT) == 0.7
+    assert (value(metrics.RECALL_LIMIT), value(metrics.RECALL_EXPECTED)) == (0.7, metric.value)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"versions": 3, "verdict": [], "until": 5}', "{broken"])
+def test_drift_from_an_earlier_champion_is_none_of_the_one_that_serves(tmp_path, files):
+    (files / "drift.json").write_text(json.dumps({"verdict": "drift", "model_version": "older"}))
+    gauges = MonitoringGauges(tmp_path)
+    gauges.refresh("older", None)
+    assert value(metrics.DRIFT) == 2
+    gauges.refresh("served", None)
+    assert math.isnan(value(metrics.DRIFT))
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", '{"versions": 3, "verdict": [], "window": {"until": 5}}', "{broken"]
+)
 def test_what_is_not_known_is_no_number(tmp_path, files, content):
     if content is not None:
         for name in ("drift.json", "performance.json"):
@@ -110,7 +125,14 @@ tests:
       - {series: 'fraud_drift_verdict{job="b"}', values: '_x200'}
       - {series: 'fraud_performance_recall{job="a"}', values: '0.4x200'}
       - {series: 'fraud_performance_recall{job="b"}', values: '_x200'}
+      - {series: 'fraud_performance_recall_high{job="a"}', values: '0.5x200'}
+      - {series: 'fraud_performance_recall_expected{job="a"}', values: '0.8x200'}
       - {series: 'fraud_performance_recall_limit{job="a"}', values: '0.7x200'}
+      # Of few frauds: it may be as good as expected.
+      - {series: 'fraud_performance_recall{job="few"}', values: '0.4x200'}
+      - {series: 'fraud_performance_recall_high{job="few"}', values: '0.9x200'}
+      - {series: 'fraud_performance_recall_expected{job="few"}', values: '0.8x200'}
+      - {series: 'fraud_performance_recall_limit{job="few"}', values: '0.7x200'}
       - {series: 'fraud_performance_recall_limit{job="b"}', values: '0.7x200'}
       - {series: 'fraud_log_waiting{job="a"}', values: '5000x200'}
       - {series: 'fraud_log_waiting{job="b"}', values: '5x200'}

@@ -7,16 +7,17 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from fraud_kedro.monitoring.drift_files import read_verdict
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.retraining_history import (
     HISTORY_FILE,
     HistoryEntry,
     append_history,
     read_history,
 )
-from fraud_kedro.monitoring.verdict import LastVerdict, read_verdict
 
 
-class LastVerdictDataset(AbstractDataset[None, LastVerdict | None]):
+class LastVerdictDataset(AbstractDataset[None, DriftVerdict | None]):
     """Reads the last verdict about drift; None where nobody has looked.
 
     Parameters
@@ -31,7 +32,7 @@ class LastVerdictDataset(AbstractDataset[None, LastVerdict | None]):
         self._file = Path(file)
         self.metadata = metadata
 
-    def load(self) -> LastVerdict | None:
+    def load(self) -> DriftVerdict | None:
         """Read the file."""
         return read_verdict(self._file)
 
@@ -69,7 +70,7 @@ class RetrainingHistoryDataset(AbstractDataset[HistoryEntry, tuple[HistoryEntry,
         self.metadata = metadata
 
     def load(self) -> tuple[HistoryEntry, ...]:
-        """Read every entry, oldest first."""
+        """Read every entry, in the order they were added."""
         return read_history(self._file)
 
     def save(self, data: HistoryEntry) -> None:

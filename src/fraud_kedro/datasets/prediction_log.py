@@ -58,6 +58,10 @@ class PredictionLogDataset(AbstractDataset[None, PredictionReader]):
         """
         raise DatasetError("The prediction log can't be saved to: the service writes it.")
 
+    def _exists(self) -> bool:
+        # Opening it says better what is wrong.
+        return True
+
     def _release(self) -> None:
         while self._opened:
             self._opened.pop().close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from kedro.io import AbstractDataset
 
-from fraud_kedro.champion.tracking_store import without_password
+from fraud_kedro.locations import log_url
 from fraud_kedro.monitoring.label_table import write_all
 from fraud_kedro.prediction_log import Label, open_for_reading, open_for_writing
 
@@ -32,20 +33,20 @@ class StoredLabelsDataset(AbstractDataset[list[Label], pl.DataFrame]):
 
     Parameters
     ----------
-    url : str
-        SQLAlchemy URL; a password in it is never shown. A log that does not exist
-        is made.
+    root : str
+        The log's default place is below it; ``FRAUD_LOG_URL`` names another, so that
+        no password stands in the catalog. A log that does not exist is made.
     metadata : dict, optional
         For Kedro-Viz and other plugins.
     """
 
-    def __init__(self, *, url: str, metadata: dict[str, Any] | None = None) -> None:
-        self._url = url
+    def __init__(self, *, root: str, metadata: dict[str, Any] | None = None) -> None:
+        self._root = Path(root)
         self.metadata = metadata
 
     def save(self, data: list[Label]) -> None:
         """Add labels, and say what became of them."""
-        writer = open_for_writing(self._url)
+        writer = open_for_writing(log_url(self._root))
         try:
             written = write_all(writer, data, received_at=datetime.now(UTC))
         finally:
@@ -60,7 +61,7 @@ class StoredLabelsDataset(AbstractDataset[list[Label], pl.DataFrame]):
 
     def load(self) -> pl.DataFrame:
         """Return every label, in the order they came, and whether its transaction was predicted."""
-        reader = open_for_reading(self._url)
+        reader = open_for_reading(log_url(self._root))
         try:
             return pl.DataFrame([*reader.labels()], schema=_COLUMNS)
         finally:
@@ -71,4 +72,4 @@ class StoredLabelsDataset(AbstractDataset[list[Label], pl.DataFrame]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"url": without_password(self._url)}
+        return {"root": self._root}

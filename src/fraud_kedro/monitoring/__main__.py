@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from fraud_kedro.champion.registry import Registry
 from fraud_kedro.errors import BundleError, FraudKedroError
 from fraud_kedro.locations import (
     LOG_VARIABLE,
+    RUN_ID,
     champion_folder,
     drift_page,
     log_url,
@@ -140,6 +141,22 @@ def _days(text: str) -> float:
     return days
 
 
+def _between(least: float, most: float, kind: type[int] | type[float] = float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is invalid. It should be {least:g} to {most:g}")
+        return value
+
+    return number
+
+
+def _run_id(text: str) -> str:
+    if not RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("it should be 1 to 40 letters, digits and hyphens")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fraud_kedro.monitoring",
@@ -153,26 +170,38 @@ def _parser() -> argparse.ArgumentParser:
     for command, rows in ((comparison, 200_000), (performance, 500_000)):
         command.add_argument("--days", type=_days, default=30, help="of predictions (default 30)")
         command.add_argument(
-            "--rows", type=int, default=rows, help=f"newest predictions read at most (default {rows})"
+            "--rows",
+            type=_between(1, 10_000_000, int),
+            default=rows,
+            help=f"newest predictions read at most (default {rows})",
         )
+    repetitions = _between(10, 10_000, int)
     comparison.add_argument(
-        "--repetitions", type=int, default=500, help="bootstrap draws of an interval (default 500)"
+        "--repetitions", type=repetitions, default=500, help="bootstrap draws of an interval (default 500)"
     )
     performance.add_argument(
-        "--repetitions", type=int, default=200, help="bootstrap draws of an interval (default 200)"
+        "--repetitions", type=repetitions, default=200, help="bootstrap draws of an interval (default 200)"
     )
     performance.add_argument("--by", choices=["day", "week"], default="day", help="period (default day)")
     performance.add_argument("--amount", help="name of the amount; without it nothing is said of costs")
-    performance.add_argument("--review-cost", type=float, default=3.0, help="(default 3)")
-    performance.add_argument("--false-decline-cost", type=float, default=20.0, help="(default 20)")
+    price = _between(0, 1e12)
+    performance.add_argument("--review-cost", type=price, default=3.0, help="(default 3)")
+    performance.add_argument("--false-decline-cost", type=price, default=20.0, help="(default 20)")
     drift = commands.add_parser("drift", help="the verdict on drift; its report is kept below the root")
     drift.add_argument("--days", type=_days, default=30, help="of predictions (default 30)")
-    drift.add_argument("--version", type=int, help="of the champion, where the local copy may be another")
-    drift.add_argument("--run-id", help="what the report is called (default: by the time)")
+    drift.add_argument(
+        "--version",
+        type=_between(0, sys.maxsize, int),
+        help="of the champion, where the local copy may be another",
+    )
+    drift.add_argument("--run-id", type=_run_id, help="what the report is called (default: by the time)")
     drift.set_defaults(run=_drift)
     for command in (performance, drift):
         command.add_argument(
-            "--maturity-days", type=float, default=30, help="wait for a label (default 30 days)"
+            "--maturity-days",
+            type=_between(0, 3650),
+            default=30,
+            help="wait for a label (default 30 days)",
         )
         command.add_argument(
             "--unlabelled",

@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fraud_kedro.errors import DriftError
+from pydantic import ValidationError
+
+from fraud_kedro.errors import DataError, DriftError
 from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 
 
@@ -45,6 +47,27 @@ class DriftReport:
 def new_run_id() -> str:
     """Make a name that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def read_verdict(file: Path) -> DriftVerdict | None:
+    """Read the newest verdict, None if there is no file.
+
+    Raises
+    ------
+    DataError
+        If it is no verdict.
+    """
+    try:
+        return DriftVerdict.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{file} is not a verdict about drift ({place}: {first['msg']}). Look for drift again, or "
+            "remove the file."
+        ) from error
 
 
 def keep_report(page: Path, report: DriftReport) -> None:
@@ -78,9 +101,11 @@ def keep_report(page: Path, report: DriftReport) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder / f".{stem}.lock"):
+            _drop_half_written(folder, stem)
             history = folder / f"{stem}_history.jsonl"
-            before = history.read_text(encoding="utf-8") if history.exists() else ""
-            _put(folder, {history.name: f"{before}{_line(report.verdict)}\n", **contents})
+            line = f"{_line(report.verdict)}\n".encode()
+            texts = {name: text.encode() for name, text in contents.items()}
+            _put(folder, {history.name: _lines(history) + line, **texts})
             _drop_old(folder, stem, report.keep)
     except OSError as error:
         raise DriftError(
@@ -104,11 +129,17 @@ def _line(verdict: DriftVerdict) -> str:
     return json.dumps({**told, "alarms": raised, "columns": columns, "window": window})
 
 
-def _put(folder: Path, contents: dict[str, str]) -> None:
+def _lines(history: Path) -> bytes:
+    """What is there, whoever wrote it: the next line begins a line."""
+    before = history.read_bytes() if history.exists() else b""
+    return before if before.endswith(b"\n") or not before else before + b"\n"
+
+
+def _put(folder: Path, contents: dict[str, bytes]) -> None:
     beside = {name: folder / f".{name}.{os.getpid()}.new" for name in contents}
     try:
         for name, content in contents.items():
-            with beside[name].open("w", encoding="utf-8") as file:
+            with beside[name].open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -125,6 +156,12 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _drop_half_written(folder: Path, stem: str) -> None:
+    """Remove what runs that were killed have left; who has the lock is alone."""
+    for file in folder.glob(f".{stem}*.new"):
+        file.unlink(missing_ok=True)
 
 
 def _drop_old(folder: Path, stem: str, keep: int) -> None:

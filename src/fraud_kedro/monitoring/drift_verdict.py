@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 Verdict = Literal["ok", "warn", "drift", "insufficient_data"]
 Direction = Literal["higher", "lower", "other shape", "same"]
@@ -37,8 +36,8 @@ class WindowRecord(_Record):
         Answered transactions by the model that answered.
     """
 
-    since: datetime
-    until: datetime
+    since: AwareDatetime
+    until: AwareDatetime
     rows: int
     compared: int
     without_features: int
@@ -147,7 +146,7 @@ class DriftVerdict(_Record):
     """
 
     id: str
-    created: datetime
+    created: AwareDatetime
     verdict: Verdict
     drift_detected: bool
     reason: str

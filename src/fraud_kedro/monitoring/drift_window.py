@@ -18,6 +18,8 @@ from fraud_kedro.schema import HOURS_PER_DAY, SECONDS_PER_DAY, SECONDS_PER_HOUR,
 
 #: Whoever gave the answer: its transaction has come.
 ANSWERED: tuple[Role, ...] = ("champion", "challenger")
+# A terminal's clock may be years ahead; so many at either end do not say how long a window lasts.
+_WRONG_CLOCKS = 0.002
 COLUMNS = ("timestamp", "event_time", "model_version", "probability", "features")
 
 
@@ -67,7 +69,8 @@ class DriftWindow:
     hours : ndarray of shape (24,), int64
         Of those compared whose time is known.
     hours_covered : float
-        How long the compared transactions last, in hours.
+        How long the compared transactions last, in hours: by the service's clock or
+        by theirs, but for the few of them that are far off.
     scored, flagged, probable : int
         Compared transactions that the champion itself answered, and how many of
         them reach its flag threshold and a probability of one half.
@@ -189,8 +192,8 @@ class WindowCounter:
             score_counts=np.zeros(len(reference.edges) - 1, dtype=np.int64),
         )
         self._reference = reference
-        self._reservoir = _Reservoir(sample_rows, width + 1, seed)
-        self._event_ends = self._arrival_ends = _NEVER
+        self._reservoir = _Reservoir(sample_rows, width + 2, seed)
+        self._arrival_ends = _NEVER
 
     def add(
         self, features: NDArray[np.float64], seconds: NDArray[np.float64], scores: NDArray[np.float64]
@@ -210,14 +213,13 @@ class WindowCounter:
         window.compared += len(features)
         window.zeros += (features == 0).sum(axis=0)
         window.hours += hour_counts(seconds[np.isfinite(seconds)]).astype(np.int64)
-        self._event_ends = _ends(self._event_ends, seconds)
         own = scores[np.isfinite(scores)]
         window.scored += len(own)
         # As the service decides: in float32.
         window.flagged += int((own.astype(np.float32) >= np.float32(reference.flag)).sum())
         window.probable += int((own >= PROBABLE).sum())
         window.score_counts += np.histogram(own, bins=reference.edges)[0]
-        self._reservoir.add(np.column_stack([features, scores]))
+        self._reservoir.add(np.column_stack([features, seconds, scores]))
 
     def add_arrivals(self, arrivals: NDArray[np.float64]) -> None:
         """Note when transactions arrived, in seconds."""
@@ -226,9 +228,9 @@ class WindowCounter:
     def finished(self) -> DriftWindow:
         """Give the window with its sample."""
         sample = self._reservoir.rows()
-        self.window.sample, self.window.sample_scores = sample[:, :-1], sample[:, -1]
-        longest = max(end - start for start, end in (self._event_ends, self._arrival_ends, (0.0, 0.0)))
-        self.window.hours_covered = longest / SECONDS_PER_HOUR
+        self.window.sample, self.window.sample_scores = sample[:, :-2], sample[:, -1]
+        start, end = self._arrival_ends
+        self.window.hours_covered = max(end - start, _lasting(sample[:, -2])) / SECONDS_PER_HOUR
         return self.window
 
 
@@ -238,6 +240,12 @@ _NEVER = (np.inf, -np.inf)
 def _ends(before: tuple[float, float], seconds: NDArray[np.float64]) -> tuple[float, float]:
     known = seconds[np.isfinite(seconds)]
     return (min(before[0], known.min()), max(before[1], known.max())) if len(known) else before
+
+
+def _lasting(seconds: NDArray[np.float64]) -> float:
+    known = np.sort(seconds[np.isfinite(seconds)])
+    wrong = round(len(known) * _WRONG_CLOCKS)
+    return float(known[-1 - wrong] - known[wrong]) if len(known) else 0.0
 
 
 def _count_versions(counted: dict[str, int], versions: NDArray[np.object_]) -> None:

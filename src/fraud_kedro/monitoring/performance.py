@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ LENGTHS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 _FIRST = datetime(1970, 1, 5, tzinfo=UTC)
 
 MOST_ROWS = 1_000_000
+_ROWS_AT_ONCE = 20_000
 SEED = 0
 
 # What was decided, as a score: the thresholds were whatever they were then.
@@ -101,29 +104,28 @@ def performance_over_time(
     """
     now = as_of or datetime.now(UTC)
     since = now - timedelta(days=days)
-    read = [
-        *reader.labelled(
-            since=since,
-            columns=_COLUMNS,
-            numbers=[] if amount is None else [amount],
-            known_by=now,
-            answers_only=True,
-            limit=most_rows + 1,
-        )
-    ]
-    is_all = len(read) <= most_rows
-    rows = _columns(read[:most_rows], amount, now, labels)
+    read = reader.labelled(
+        since=since,
+        columns=_COLUMNS,
+        numbers=[] if amount is None else [amount],
+        known_by=now,
+        answers_only=True,
+        limit=most_rows + 1,
+    )
+    rows = _in_columns(read, amount, now, labels)
+    is_all = len(rows.score) <= most_rows
+    rows = rows.take(np.arange(min(len(rows.score), most_rows)))
 
     def scored(part: _Rows) -> dict[str, Any]:
         return _scored(part, costs, repetitions, least_of_a_class)
 
-    moments = [row["timestamp"] for row in read[:most_rows]]
+    has_rows = len(rows.score) > 0
     return Performance(
         as_of=now,
-        since=min(moments, default=since),
-        until=max(moments, default=now),
+        since=_moment(rows.arrived.min()) if has_rows else since,
+        until=_moment(rows.arrived.max()) if has_rows else now,
         by=by,
-        rows=len(moments),
+        rows=len(rows.score),
         is_all=is_all,
         labels=labels,
         prices=Costs(review_cost=costs.review_cost, false_decline_cost=costs.false_decline_cost),
@@ -134,12 +136,25 @@ def performance_over_time(
     )
 
 
-def _columns(read: list[Any], amount: str | None, now: datetime, options: LabelOptions) -> _Rows:
+def _in_columns(
+    read: Iterator[Mapping[str, Any]], amount: str | None, now: datetime, options: LabelOptions
+) -> _Rows:
+    """Read some thousands of rows at a time: as columns they take less than a third of the memory."""
+    parts = [_columns([], amount, now, options)]
+    while part := [*islice(read, _ROWS_AT_ONCE)]:
+        parts.append(_columns(part, amount, now, options))
+    return _Rows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+def _columns(
+    read: list[Mapping[str, Any]], amount: str | None, now: datetime, options: LabelOptions
+) -> _Rows:
     def numbers(name: str) -> NDArray[np.float64]:
         return np.array([np.nan if row[name] is None else row[name] for row in read], dtype=np.float64)
 
     def texts(name: str) -> NDArray[Any]:
-        return np.array([row[name] for row in read], dtype=object)
+        # One object for each name, not for each row.
+        return np.array([sys.intern(row[name]) for row in read], dtype=object)
 
     arrived = np.array([_utc(row["timestamp"]) for row in read], dtype="datetime64[us]")
     label, decision = numbers("label"), texts("decision")
@@ -255,11 +270,14 @@ def estimated(
     Confidence-based performance estimation (Białek and others, 2023, "Estimating
     Model Performance Under Covariate Shift Without Labels"): it sees that the
     transactions have become other ones, and it cannot see that what makes a fraud has.
+    Average precision takes the precision at a fraud's place given that it is one: with
+    that of the place alone it is too low where frauds are few.
     """
     expected = float(scores.sum())
     caught = float(scores[flagged].sum())
     ranked = np.sort(scores)[::-1]
-    precision_at = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+    # Of a fraud at this place: itself, and the frauds that are expected before it.
+    precision_at = (1 + np.cumsum(ranked) - ranked) / np.arange(1, len(ranked) + 1)
     cost = savings = None
     if len(amounts) and np.isfinite(amounts).all():
         missed = float((scores * amounts)[made == 0].sum())
@@ -283,6 +301,11 @@ def _made(rows: _Rows) -> NDArray[np.float64]:
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
+
+
+def _moment(utc: np.datetime64) -> datetime:
+    moment: datetime = utc.astype(datetime)
+    return moment.replace(tzinfo=UTC)
 
 
 def _utc(moment: datetime) -> np.datetime64:

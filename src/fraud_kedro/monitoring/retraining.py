@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field
 
 from fraud_kedro.champion.bundle import Metric
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining_history import HistoryEntry
-from fraud_kedro.monitoring.verdict import LastVerdict
 from fraud_kedro.options import Options
 
 
@@ -132,7 +132,7 @@ class Decision(Options):
 
 def decide(
     performance: Performance,
-    drift: LastVerdict | None,
+    drift: DriftVerdict | None,
     champion: Reigning,
     history: Sequence[HistoryEntry],
     rule: RetrainingRule,
@@ -143,11 +143,11 @@ def decide(
     Parameters
     ----------
     performance : Performance
-    drift : LastVerdict or None
+    drift : DriftVerdict or None
         None where nobody has looked.
     champion : Reigning
     history : sequence of HistoryEntry
-        What was decided and done before, oldest first.
+        What was decided and done before, in that order.
     rule : RetrainingRule
     now : datetime
 
@@ -188,15 +188,16 @@ def _reason(triggers: Mapping[str, str], unknown: Mapping[str, str], held_back: 
 
 
 def _drifted(
-    drift: LastVerdict | None, champion: Reigning, rule: DriftRule, now: datetime
+    drift: DriftVerdict | None, champion: Reigning, rule: DriftRule, now: datetime
 ) -> tuple[bool | None, str]:
     if not rule.verdicts:
         return False, ""
     if drift is None:
         return None, "nobody has looked for drift"
-    if drift.until < now - timedelta(days=rule.max_age_days):
-        return None, f"the last look for drift, {drift.until:%Y-%m-%d}, is too old"
-    if drift.until <= champion.created or drift.model_version not in (None, champion.model_version):
+    looked = drift.window.until
+    if looked < now - timedelta(days=rule.max_age_days):
+        return None, f"the last look for drift, {looked:%Y-%m-%d}, is too old"
+    if looked <= champion.created or drift.model_version != champion.model_version:
         return None, "the last look for drift was at another champion"
     if drift.verdict == "insufficient_data":
         return None, f"too little data to see drift ({drift.reason})"

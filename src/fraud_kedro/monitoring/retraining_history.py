@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,7 @@ class HistoryEntry(Options):
 
 
 def read_history(file: Path) -> tuple[HistoryEntry, ...]:
-    """Read every entry, oldest first; none if there is no file.
+    """Read every entry, in the order they were added; none if there is no file.
 
     A last line without its end was cut off by a crash, and is left out.
 
@@ -70,7 +71,7 @@ def read_history(file: Path) -> tuple[HistoryEntry, ...]:
             raise HistoryError(
                 f"Line {number} of {file} is no entry of the history. Mend or remove the line."
             ) from error
-    return tuple(sorted(entries, key=lambda entry: entry.at))
+    return tuple(entries)
 
 
 def append_history(file: Path, entry: HistoryEntry) -> None:
@@ -85,6 +86,8 @@ def append_history(file: Path, entry: HistoryEntry) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab", buffering=0) as opened:
+            # A retraining by hand may end while a loop writes: neither cuts off the other's line.
+            fcntl.flock(opened, fcntl.LOCK_EX)
             end = _end_of_last_line(file)
             opened.truncate(end)
             try:

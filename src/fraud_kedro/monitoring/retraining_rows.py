@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import Field, field_validator
 
 from fraud_kedro.errors import DataError
 from fraud_kedro.monitoring.settled import DECLINED, LabelOptions
 from fraud_kedro.options import Options
 from fraud_kedro.prediction_log import PredictionReader
-from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema
+from fraud_kedro.schema import SECONDS_PER_DAY, ResolvedSchema, with_offset
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,16 @@ class NextTableOptions(Options):
         The newest so many rows of the original table at most; all by default. Fewer
         let a new pattern weigh more.
     cut : datetime, optional
-        What was known then; now by default.
+        What was known then, in UTC unless it says otherwise; now by default.
     """
 
-    original_rows: int | None = None
+    original_rows: int | None = Field(default=None, ge=1)
     cut: datetime | None = None
+
+    @field_validator("cut")
+    @classmethod
+    def _in_a_zone(cls, cut: datetime | None) -> datetime | None:
+        return cut if cut is None else with_offset(cut)
 
 
 class NextTable(Options):
@@ -135,9 +141,15 @@ def next_table(
     Raises
     ------
     DataError
-        If the log has no transaction that could be used, or nobody sends labels.
+        If the log has no transaction that could be used, nobody sends labels, or the cut
+        lies in the future.
     """
     cut = options.cut or now
+    if cut > now:
+        raise DataError(
+            f"retraining.table.cut, {cut:%Y-%m-%d %H:%M %Z}, lies in the future: transactions that still "
+            "wait for their labels would count as settled."
+        )
     logged, tally = _settled_rows(reader, schema, labels, cut)
     if not logged.height:
         raise DataError(_nothing(tally, labels))

@@ -45,7 +45,7 @@ class LabelsWritten:
     unchanged : int
         Those that the log held already.
     corrections : int
-        Stored ones whose transaction had another label before.
+        Stored ones that changed what their transaction is.
     unknown : list of str
         Transactions without a prediction, in the labels' order; their labels are
         stored or unchanged like the others.
@@ -111,11 +111,13 @@ def _new_rows(
             written.unchanged += 1
             continue
         written.stored += 1
-        written.corrections += bool(before) and before[-1][0] != label.label
+        known_at = label.labelled_at or received_at
+        # One that was known before the latest is kept, and changes nothing.
+        written.corrections += bool(before) and before[-1][0] != label.label and known_at >= before[-1][1]
         rows.append(
             {
                 **label._asdict(),
-                "labelled_at": label.labelled_at or received_at,
+                "labelled_at": known_at,
                 "received_at": received_at,
                 "request_id": request_id,
             }

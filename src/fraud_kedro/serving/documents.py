@@ -112,7 +112,7 @@ class FeedbackTaken(_Document):
     received: int
     stored: int
     unchanged: int = Field(description="Labels that the log held already.")
-    corrections: int = Field(description="Stored ones whose transaction had another label before.")
+    corrections: int = Field(description="Stored ones that changed what their transaction is.")
     unknown: list[str] = Field(
         description="Transactions without a prediction so far. Their labels are kept: they may come first."
     )

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 import secrets
 import time
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import psutil
 from pydantic import ValidationError
 
-from fraud_kedro.locations import drift_page
+from fraud_kedro.locations import RUN_ID, drift_page
 from fraud_kedro.serving.answers import Reply, encode, refusal
 from fraud_kedro.serving.documents import DriftRequest
 from fraud_kedro.serving.model_store import ModelStore
@@ -37,7 +36,6 @@ _LOOK_SECONDS = 0.2
 # A worker that has made a marker starts its process at once, unless it dies in between.
 _STARTING_SECONDS = 10.0
 _RETRY_SECONDS = 5
-_RUN_ID = re.compile(r"[0-9A-Za-z-]{1,40}")
 
 
 class _Run(NamedTuple):
@@ -114,7 +112,7 @@ class DriftRuns:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _reply(self, run: str) -> Reply:
-        known = _RUN_ID.fullmatch(run) is not None
+        known = RUN_ID.fullmatch(run) is not None
         if known:
             with contextlib.suppress(FileNotFoundError):
                 return Reply(200, self._page.with_name(f"{self._page.stem}_{run}.json").read_bytes())
@@ -154,11 +152,15 @@ class DriftRuns:
                 break
             finally:
                 beside.unlink(missing_ok=True)
+        process = None
         try:
             process = await self._spawn(run)
             _written(marker, run._replace(pid=process.pid)).replace(marker)
         except BaseException:
             marker.unlink(missing_ok=True)
+            if process is not None:
+                process.kill()
+                await process.communicate()
             raise
         task = asyncio.create_task(self._follow(run, process), name=f"drift {run.id}")
         self._tasks[run.id] = task
@@ -213,11 +215,11 @@ class DriftRuns:
 
 
 def _read(marker: Path) -> _Run | None:
-    """Read a marker; None if its process has gone."""
+    """Read a marker; None if its process has gone, or a full disk or a power cut has spoiled it."""
     try:
         started = time.time() - marker.stat().st_mtime < _STARTING_SECONDS
         run = _Run(**json.loads(marker.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None
     if run.pid is None:
         return run if started else None
@@ -231,5 +233,9 @@ def _read(marker: Path) -> _Run | None:
 
 def _written(marker: Path, run: _Run) -> Path:
     beside = marker.with_name(f"{marker.name}.{run.id}")
-    beside.write_text(json.dumps(run._asdict()), encoding="utf-8")
+    try:
+        beside.write_text(json.dumps(run._asdict()), encoding="utf-8")
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     return beside

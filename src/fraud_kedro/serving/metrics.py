@@ -130,7 +130,7 @@ MODEL_VERSION = Gauge(
 # Of monitoring's files, the same for all workers: whoever is asked sets them first.
 DRIFT = Gauge(
     "fraud_drift_verdict",
-    "Newest verdict about drift: 0 ok, 1 warn, 2 drift; NaN where none is known.",
+    "Newest verdict about the champion that serves: 0 ok, 1 warn, 2 drift; NaN where none is known.",
     registry=_REGISTRY,
     multiprocess_mode="mostrecent",
 )
@@ -155,6 +155,12 @@ RECALL = Gauge(
 RECALL_HIGH = Gauge(
     "fraud_performance_recall_high",
     "Upper end of the 95 % interval of that recall.",
+    registry=_REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+RECALL_EXPECTED = Gauge(
+    "fraud_performance_recall_expected",
+    "The champion's recall on its test rows.",
     registry=_REGISTRY,
     multiprocess_mode="mostrecent",
 )

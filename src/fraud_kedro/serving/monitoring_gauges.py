@@ -19,6 +19,7 @@ from fraud_kedro.serving.metrics import (
     MODEL_CREATED,
     PERFORMANCE_TIME,
     RECALL,
+    RECALL_EXPECTED,
     RECALL_HIGH,
     RECALL_LIMIT,
 )
@@ -56,7 +57,9 @@ class MonitoringGauges:
             Its bundle's.
         """
         verdict = self._document(self._verdict)
-        DRIFT.set(_VERDICTS.get(str(verdict.get("verdict")), UNKNOWN))
+        # After a promotion, what was said of the last champion is no alarm.
+        is_served = model_version in (None, verdict.get("model_version"))
+        DRIFT.set(_VERDICTS.get(str(verdict.get("verdict")), UNKNOWN) if is_served else UNKNOWN)
         DRIFT_TIME.set(_seconds(_until(verdict)))
         performance = self._document(self._performance)
         PERFORMANCE_TIME.set(_seconds(performance.get("as_of")))
@@ -64,6 +67,7 @@ class MonitoringGauges:
         RECALL.set(_number(recall.get("value")))
         RECALL_HIGH.set(_number(recall.get("high")))
         expected = metadata.metrics.get("recall") if metadata else None
+        RECALL_EXPECTED.set(_number(expected.value if expected else None))
         RECALL_LIMIT.set(_number(expected.low if expected else None))
         FLAG_RATE.set(_number(metadata.flag_rate if metadata else None))
         MODEL_CREATED.set(UNKNOWN if metadata is None else metadata.created.timestamp())
@@ -87,7 +91,7 @@ class MonitoringGauges:
 
 def _until(verdict: Mapping[str, Any]) -> object:
     window = verdict.get("window")
-    return verdict.get("until", window.get("until") if isinstance(window, dict) else None)
+    return window.get("until") if isinstance(window, dict) else None
 
 
 def _recall(performance: Mapping[str, Any], model_version: str | None) -> Mapping[str, Any]:

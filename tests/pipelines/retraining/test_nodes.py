@@ -10,9 +10,9 @@ from kedro.runner import SequentialRunner
 
 from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
-from fraud_kedro.datasets.log_reader import LogReaderDataset
 from fraud_kedro.datasets.monitoring_files import LastVerdictDataset, RetrainingHistoryDataset
 from fraud_kedro.evaluation.thresholds import Costs
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict, WindowRecord
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining import RetrainingRule
 from fraud_kedro.monitoring.retraining_rows import NextTableOptions
@@ -20,14 +20,19 @@ from fraud_kedro.monitoring.settled import LabelOptions
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.retraining.nodes import build_next_table, remember_retraining
 from fraud_kedro.pipelines.retraining.pipeline import create_decision_pipeline
-from fraud_kedro.prediction_log import PredictionRecord, open_for_writing
+from fraud_kedro.prediction_log import PredictionRecord, open_for_reading, open_for_writing
 from fraud_kedro.schema import TransactionSchema
 
 NOW = datetime.now(UTC)
-VERDICT = (
-    '{"verdict": "drift", "drift_detected": true, "reason": "V4 has moved", "rows": 9, '
-    f'"until": "{NOW.isoformat()}"}}'
-)
+CHAMPION = "fraud_detection_logistic_regression_v4"
+VERDICT = DriftVerdict(
+    id="a-run", created=NOW, verdict="drift", drift_detected=True, reason="V4 has moved",
+    model_version=CHAMPION, reference_rows=1000, false_alarm_budget=0.05,
+    window=WindowRecord(
+        since=NOW - timedelta(days=30), until=NOW, rows=9, compared=9, without_features=0, other_schema=0,
+        sampled=9, scored_by_champion=9, hours_covered=700.0, model_versions={CHAMPION: 9},
+    ),
+).model_dump_json()  # fmt: skip
 
 
 def decide(folder, draft):
@@ -64,7 +69,7 @@ def test_a_decision_is_remembered_with_its_reason(tmp_path, draft):
     assert decision.unknown["drift"] == "nobody has looked for drift"
     (tmp_path / "verdict.json").write_text(VERDICT)
     decision, history = decide(tmp_path, draft)
-    assert (decision.retrain, decision.champion) == (True, "fraud_detection_logistic_regression_v4")
+    assert (decision.retrain, decision.champion) == (True, CHAMPION)
     assert [entry.retrain for entry in history] == [False, True]
     assert history[1].reason == "the data have drifted (V4 has moved)."
 
@@ -83,9 +88,8 @@ def test_what_became_of_a_retraining_holds_the_next_one_back(tmp_path, draft):
 
 
 def test_what_is_only_read_refuses_to_be_saved(tmp_path):
-    for dataset in (LastVerdictDataset(file=str(tmp_path / "a")), LogReaderDataset(url="sqlite:///a.db")):
-        with pytest.raises(DatasetError):
-            dataset.save(pl.DataFrame())
+    with pytest.raises(DatasetError):
+        LastVerdictDataset(file=str(tmp_path / "a")).save(pl.DataFrame())
 
 
 def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
@@ -106,10 +110,11 @@ def test_the_next_table_says_that_the_log_is_in_it(tmp_path, make_bundle):
     )
     source = DataSource(kind="real", name="creditcard", location="creditcard.csv")
     original = pl.LazyFrame({"Time": [0.0], "V1": [0.5], "Amount": [1.0], "Class": [0]})
-    reader = LogReaderDataset(url=url).load()
+    reader = open_for_reading(url)
     rows, record, found = build_next_table(
         original, reader, source, schema, LabelOptions(), NextTableOptions()
     )
+    reader.close()
     assert (rows.collect().height, record.logged) == (2, 1)
     assert (found.kind, found.name) == ("real", "creditcard")
     assert found.location == "creditcard.csv and the prediction log"

@@ -62,26 +62,23 @@ def find_champion() -> BundleDraft:
 
 
 def measure_performance(
-    labelled_log: PredictionReader,
+    prediction_log: PredictionReader,
     reigning_champion: BundleDraft,
     labels: LabelOptions,
     rule: RetrainingRule,
     training: TrainingOptions,
 ) -> Performance:
     """Measure every version that served, by what labels have settled."""
-    try:
-        performance = performance_over_time(
-            labelled_log,
-            days=rule.performance.days,
-            by=rule.performance.by,
-            labels=labels,
-            costs=training.costs,
-            amount=reigning_champion.metadata.schema_.amount,
-            repetitions=rule.performance.repetitions,
-            least_of_a_class=rule.performance.least_of_a_class,
-        )
-    finally:
-        labelled_log.close()
+    performance = performance_over_time(
+        prediction_log,
+        days=rule.performance.days,
+        by=rule.performance.by,
+        labels=labels,
+        costs=training.costs,
+        amount=reigning_champion.metadata.schema_.amount,
+        repetitions=rule.performance.repetitions,
+        least_of_a_class=rule.performance.least_of_a_class,
+    )
     for version in performance.versions:
         logger.info(
             "%s: %s predictions, %s settled with %s frauds; %s",

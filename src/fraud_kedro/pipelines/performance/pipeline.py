@@ -4,7 +4,7 @@
 
     late_labels ──► check_labels ──► stored_labels ──► report_labels
 
-    labelled_log ────────────────┐
+    prediction_log ──────────────┐
     find_champion ──► champion ──┴──► measure_performance
 """
 
@@ -44,7 +44,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 measure_performance,
                 inputs=[
-                    "labelled_log",
+                    "prediction_log",
                     "reigning_champion",
                     "params:labels",
                     "params:retraining.rule",

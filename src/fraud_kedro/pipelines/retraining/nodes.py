@@ -9,12 +9,12 @@ import polars as pl
 
 from fraud_kedro.champion.bundle import DataSource
 from fraud_kedro.datasets.bundle import BundleDraft
+from fraud_kedro.monitoring.drift_verdict import DriftVerdict
 from fraud_kedro.monitoring.performance_report import Performance
 from fraud_kedro.monitoring.retraining import Decision, Reigning, RetrainingRule, decide
 from fraud_kedro.monitoring.retraining_history import HistoryEntry
 from fraud_kedro.monitoring.retraining_rows import NextTable, NextTableOptions, next_table
 from fraud_kedro.monitoring.settled import LabelOptions
-from fraud_kedro.monitoring.verdict import LastVerdict
 from fraud_kedro.pipelines.export.options import Promotion
 from fraud_kedro.pipelines.performance.nodes import model_version
 from fraud_kedro.prediction_log import PredictionReader
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def decide_retraining(
     performance: Performance,
-    last_drift_verdict: LastVerdict | None,
+    last_drift_verdict: DriftVerdict | None,
     reigning_champion: BundleDraft,
     retraining_history: tuple[HistoryEntry, ...],
     rule: RetrainingRule,
@@ -50,7 +50,7 @@ def decide_retraining(
 
 def build_next_table(
     raw_transactions: pl.LazyFrame,
-    labelled_log: PredictionReader,
+    prediction_log: PredictionReader,
     data_source: DataSource,
     schema: TransactionSchema,
     labels: LabelOptions,
@@ -62,17 +62,14 @@ def build_next_table(
     two models; its location says that the log is in it.
     """
     location = f"{data_source.location} and the prediction log"
-    try:
-        rows, record = next_table(
-            raw_transactions,
-            labelled_log,
-            schema.resolve(raw_transactions.collect_schema().names()),
-            labels=labels,
-            options=table,
-            now=datetime.now(UTC),
-        )
-    finally:
-        labelled_log.close()
+    rows, record = next_table(
+        raw_transactions,
+        prediction_log,
+        schema.resolve(raw_transactions.collect_schema().names()),
+        labels=labels,
+        options=table,
+        now=datetime.now(UTC),
+    )
     return rows, record, data_source.model_copy(update={"location": location})
 
 

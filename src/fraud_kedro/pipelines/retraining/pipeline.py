@@ -5,7 +5,7 @@
     performance, drift, champion, history ──► decide_retraining ──► decision, history
 
     raw_transactions ──┐
-    labelled_log ──────┴──► build_next_table ──► data_processing ► tuning ► training ► export
+    prediction_log ────┴──► build_next_table ──► data_processing ► tuning ► training ► export
                                                                                          │
                                                         history ◄── remember_retraining ◄┘
 """
@@ -52,7 +52,7 @@ def create_pipeline() -> Pipeline:
                 build_next_table,
                 inputs=[
                     "raw_transactions",
-                    "labelled_log",
+                    "prediction_log",
                     "data_source",
                     "params:schema",
                     "params:labels",
