@@ -9,7 +9,6 @@ import argparse
 import fcntl
 import logging
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from fraud_kedro.durations import seconds_of
 from fraud_kedro.errors import FraudKedroError
 from fraud_kedro.monitoring.retraining import Decision
 from fraud_kedro.monitoring.retraining_history import HISTORY_FILE, HistoryEntry, append_history, read_history
@@ -32,7 +32,6 @@ DRIFT_PIPELINE = "monitoring"
 DECISION_PIPELINE = "retraining_decision"
 RETRAINING_PIPELINE = "retraining"
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _INTERRUPTED = 130
 
 
@@ -251,10 +250,10 @@ def _expected(error: BaseException) -> str | None:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if match is None or not float(match[1]):
+    seconds = seconds_of(text)
+    if not seconds:
         raise argparse.ArgumentTypeError(f"{text!r} should be a duration above 0, such as 30m, 1h or 1d")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,14 +11,11 @@ from fraud_kedro.simulation.rehearsal import (
     Rehearsal,
     RehearsalError,
     Script,
-    Step,
     Stream,
-    Timeline,
-    draw,
     main,
-    summary,
     transactions_of,
 )
+from fraud_kedro.simulation.timeline import Step, Timeline, draw, summary
 
 SCRIPT = Script(step_seconds=0.0, rows=300, frauds=30)
 

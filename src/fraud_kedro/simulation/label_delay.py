@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fraud_kedro.durations import seconds_of
 from fraud_kedro.options import Options
 from fraud_kedro.simulation.options import SimulationError
 
 LONGEST_DELAY = 10 * 365 * 86_400
 
 Seconds = Annotated[float, Field(strict=True, ge=0, le=LONGEST_DELAY, allow_inf_nan=False)]
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 class ConstantDelay(Options):
@@ -88,10 +85,9 @@ def parse_label_delay(text: str) -> ConstantDelay | ExponentialDelay:
 
 
 def _seconds(duration: str, text: str) -> float:
-    match = _DURATION.fullmatch(duration)
-    if match is None:
+    seconds = seconds_of(duration)
+    if seconds is None:
         raise _unreadable(text)
-    seconds = float(match[1]) * _UNITS[match[2]]
     if seconds > LONGEST_DELAY:
         raise SimulationError(f"The label delay {text!r} should be {LONGEST_DELAY // 86_400:,} days at most.")
     return seconds

@@ -15,9 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.request import urlopen
@@ -28,13 +28,13 @@ from fraud_kedro.simulation.delivery import Service
 from fraud_kedro.simulation.options import SimulationOptions
 from fraud_kedro.simulation.simulator import simulate
 from fraud_kedro.simulation.statistics import ulb_statistics
+from fraud_kedro.simulation.timeline import Step, Timeline, draw, summary
 
 START_SECONDS = 120
 # Steps whose labels have to come and mature before a look; and how many a new model is watched for.
 LABEL_DELAY, MATURITY = 1, 3
 _PERIOD = 172_800
 _SECONDS_PER_DAY = 86_400
-_TERMINAL_WIDTH = 110
 
 
 class RehearsalError(FraudKedroError):
@@ -86,37 +86,6 @@ class Script:
         }
         given = {name: f"{value / _SECONDS_PER_DAY:.9f}" for name, value in seconds.items()} | others
         return ",".join(f"{name}={value}" for name, value in given.items())
-
-
-@dataclass
-class Step:
-    """What was answered in one step."""
-
-    number: int
-    begun: float
-    transactions: int
-    frauds: int
-    caught: int
-    model_version: str
-
-    @property
-    def recall(self) -> float:
-        """Share of the frauds that were flagged."""
-        return self.caught / self.frauds
-
-
-@dataclass
-class Timeline:
-    """What happened, by seconds from the first transaction."""
-
-    steps: list[Step] = field(default_factory=list)
-    events: list[tuple[float, str]] = field(default_factory=list)
-
-    def mean_recall(self, since: float, until: float) -> float | None:
-        """Share of the frauds of ``[since, until)`` that were flagged; None where there are none."""
-        steps = [step for step in self.steps if since <= step.begun < until]
-        frauds = sum(step.frauds for step in steps)
-        return sum(step.caught for step in steps) / frauds if frauds else None
 
 
 class Stream:
@@ -389,43 +358,6 @@ class Rehearsal:
             last = self.timeline.steps[-1]
             recall = f" [step {last.number}, recall {last.recall:.2f}]"
         print(f"{seconds:5.0f} s{recall} {text}", file=self._out, flush=True)
-
-
-def draw(timeline: Timeline, file: Path) -> None:
-    """Draw recall over time, by the version that answered, with what happened, as a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    versions = list(dict.fromkeys(step.model_version for step in timeline.steps))
-    for number, version in enumerate(versions):
-        steps = [step for step in timeline.steps if step.model_version == version]
-        axes.plot(
-            [step.begun for step in steps],
-            [step.recall for step in steps],
-            "o-",
-            color=f"C{number}",
-            label=version,
-        )
-    for seconds, name in timeline.events:
-        axes.axvline(seconds, color="#9a9a9a", linestyle="--")
-        axes.annotate(name, (seconds, 1.03), rotation=20, fontsize="small")
-    axes.set(xlabel="seconds", ylabel="recall of a step's frauds", ylim=(0, 1.15))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize="small")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
-
-
-def summary(timeline: Timeline) -> Mapping[str, float | None]:
-    """Recall before the new pattern, with it, and with the new champion."""
-    at = {name: seconds for seconds, name in timeline.events}
-    end = float("inf")
-    return {
-        "before": timeline.mean_recall(0.0, at["new pattern"]),
-        "drifted": timeline.mean_recall(at["new pattern"], at["swap"]),
-        "regained": timeline.mean_recall(at["swap"], end),
-    }
 
 
 def main(arguments: list[str] | None = None) -> None:
